@@ -1,0 +1,39 @@
+# Two commands for everybody:   make export   ·   make test
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+SOURCES := exporter targets tests benchmarks
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: export test check lint bench clean
+
+export: $(STAMP)  ## export the built-in model for OpenVINO on this machine into out/
+	$(BIN)/export --target openvino --output out
+
+test: $(STAMP)  ## static checks, then the whole test suite
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## against what the peers give by default, interleaved; benchmarks/results/*.json
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.wall
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[openvino,demo,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info

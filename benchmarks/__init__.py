@@ -1,0 +1,1 @@
+"""Side by side: our bundle against what the peers give by default, and our own cost."""

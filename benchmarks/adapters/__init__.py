@@ -1,0 +1,1 @@
+"""Files that the runner loads by their path, for artifacts that are not ours."""

@@ -1,0 +1,131 @@
+"""Our own side of a comparison: the artifact in a bundle, with the plan that ships it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from exporter.deliver.report import Report, read_report
+from exporter.deliver.report.document import TargetSection
+from targets.contract import (
+    ArtifactFile,
+    CompiledArtifact,
+    OnnxArtifact,
+    Recipe,
+    RunPlan,
+)
+from targets.errors import ExitCode, StepError, StorageError, UsageError
+from targets.registry import load_target
+
+TARGET = "openvino"
+_FINISHED = (ExitCode.PASS, ExitCode.GATE_FAILED, ExitCode.INCONCLUSIVE)
+
+
+def ensure_bundle(bundle: Path) -> Report:
+    """Read a bundle's report; export the built-in model first where there is no bundle.
+
+    Raises:
+        StepError: the export failed.
+        StorageError: the report cannot be read.
+    """
+    if not bundle.exists():
+        command = [sys.executable, "-m", "exporter", "export", "--target", TARGET]
+        done = subprocess.run([*command, "-o", str(bundle)], stdout=subprocess.DEVNULL, check=False)
+        if done.returncode not in _FINISHED:
+            raise StepError(
+                f"{bundle} could not be exported",
+                why=f"exporter export ended with exit code {done.returncode}",
+                hint="see its message above",
+            )
+    return read_report(bundle / "reports")
+
+
+def chosen_section(report: Report, target: str = TARGET) -> TargetSection:
+    """Return what a report says of a target that was verified on this machine.
+
+    Raises:
+        UsageError: the bundle holds no verified artifact of that target.
+    """
+    for section in report.targets:
+        if section.target == target and section.status == "verified":
+            return section
+    raise UsageError(
+        f"the bundle holds no verified artifact for {target}",
+        why=f"its report is about {', '.join(s.target for s in report.targets) or 'nothing'}",
+        hint=f"build one with: exporter export --target {target}",
+    )
+
+
+def bundle_plan(bundle: Path, report: Report, pad_token_id: int, num_threads: int) -> RunPlan:
+    """Say how a bundle's artifact is run: its own file under the options of its report.
+
+    Raises:
+        StorageError: the file is not the report's, or today's target would run it otherwise.
+        UsageError: see `chosen_section`.
+    """
+    section = chosen_section(report)
+    artifact = _artifact_of(bundle, report, section)
+    plan = load_target(section.target).run_plan(
+        artifact, _graph_of(bundle, report), pad_token_id, num_threads
+    )
+    if dict(plan.options) != dict(section.options):
+        raise StorageError(
+            f"{bundle}: its artifact would not be run as its report says",
+            why=f"report: {dict(section.options)}; now: {dict(plan.options)}",
+            hint="export the bundle again with this version",
+        )
+    return plan
+
+
+def artifact_bytes(entry: Path) -> int:
+    """Return the size of an artifact: its entry file and the weights beside it."""
+    weights = entry.with_suffix(".bin") if entry.suffix == ".xml" else Path(f"{entry}_data")
+    return sum(path.stat().st_size for path in (entry, weights) if path.is_file())
+
+
+def _artifact_of(bundle: Path, report: Report, section: TargetSection) -> CompiledArtifact:
+    from targets.hashing import sha256_file
+
+    recipe, shipped = _required(bundle, section)
+    if sha256_file(bundle / shipped.path) != shipped.sha256:
+        raise StorageError(
+            f"{bundle / shipped.path} is not the file that the bundle's report is about",
+            hint="export the bundle again",
+        )
+    return CompiledArtifact(
+        directory=bundle,
+        files=(shipped,),
+        target=section.target,
+        recipe=recipe,
+        built_from=report.model.graph.sha256,
+        device_requirement=recipe.requires,
+        tool_versions=section.tool_versions,
+        compile_s=0.0,
+    )
+
+
+def _required(bundle: Path, section: TargetSection) -> tuple[Recipe, ArtifactFile]:
+    if section.recipe is None or section.artifact is None:
+        raise StorageError(f"{bundle}: its report names no artifact for {section.target}")
+    shipped = section.artifact
+    return section.recipe, ArtifactFile(
+        path=shipped.path, sha256=shipped.sha256, size_bytes=shipped.size_bytes
+    )
+
+
+def _graph_of(bundle: Path, report: Report) -> OnnxArtifact:
+    model = report.model
+    return OnnxArtifact(
+        path=bundle / "onnx" / "model.onnx",
+        sha256=model.graph.sha256,
+        opset=model.graph.opset,
+        inputs=model.graph.inputs,
+        outputs=model.graph.outputs,
+        model_id=model.id,
+        revision=model.revision,
+        embedding_dim=model.embedding_dim,
+        pooling=model.pooling,
+        normalized=model.normalize,
+        max_seq_length=model.max_seq_length,
+    )

@@ -1,0 +1,1 @@
+"""The pipeline: source, optimize, judge, deliver. Knows no runtime SDK."""

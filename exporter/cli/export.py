@@ -1,0 +1,134 @@
+"""`exporter export`: the whole job in one line."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_MODEL = "model"
+_TEXTS = "texts"
+_RUN = "run"
+_POLICY = "policy"
+
+
+def _option(*names: str, help: str, panel: str) -> Any:  # noqa: ANN401  # typer's is untyped
+    return typer.Option(*names, help=help, rich_help_panel=panel)
+
+
+def export(
+    target: Annotated[
+        list[str] | None,
+        _option("--target", "-t", help="Target; repeatable, or `all`.", panel=_RUN),
+    ] = None,
+    output: Annotated[
+        Path | None, _option("-o", "--output", help="Bundle folder [out].", panel=_RUN)
+    ] = None,
+    model: Annotated[
+        str | None,
+        _option("-m", "--model", help="Folder or hub id [all-MiniLM-L6-v2].", panel=_MODEL),
+    ] = None,
+    revision: Annotated[
+        str | None, _option("--revision", help="Commit or tag on the hub.", panel=_MODEL)
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        _option("--pooling", help="Pooling of a plain transformers model [mean].", panel=_MODEL),
+    ] = None,
+    max_seq_length: Annotated[
+        int | None, _option("--max-seq-length", help="Cut texts at this.", panel=_MODEL)
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, _option("--trust-remote-code", help="Run the model's own code.", panel=_MODEL)
+    ] = False,
+    precision: Annotated[
+        str | None,
+        _option(
+            "--precision",
+            help="auto, or a recipe's name (float32, bfloat16, int8, …) [auto].",
+            panel=_RUN,
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        _option("--calibration", help="Calibration texts [built-in].", panel=_TEXTS),
+    ] = None,
+    num_samples: Annotated[
+        int | None, _option("--num-samples", help="Calibration texts used [300].", panel=_TEXTS)
+    ] = None,
+    evaluation: Annotated[
+        str | None,
+        _option("--eval", help="BEIR folder, pairs or texts [built-in].", panel=_TEXTS),
+    ] = None,
+    field: Annotated[
+        str | None, _option("--field", help="Field or column of the text [text].", panel=_TEXTS)
+    ] = None,
+    device: Annotated[
+        str | None, _option("--device", help="Where to run [local].", panel=_RUN)
+    ] = None,
+    threads: Annotated[
+        int | None, _option("--threads", help="CPU threads [all cores].", panel=_RUN)
+    ] = None,
+    seed: Annotated[int | None, _option("--seed", help="Seed [0].", panel=_RUN)] = None,
+    min_overlap: Annotated[
+        float | None,
+        _option("--min-overlap", help="Share of FP32's k neighbours to keep.", panel=_POLICY),
+    ] = None,
+    min_recall: Annotated[
+        float | None,
+        _option("--min-recall", help="Share of FP32's labelled recall@k to keep.", panel=_POLICY),
+    ] = None,
+    max_drift: Annotated[
+        float | None,
+        _option("--max-drift", help="Mean cosine drift allowed, 1 - cosine.", panel=_POLICY),
+    ] = None,
+    config: Annotated[
+        Path | None, _option("--config", help="Configuration file [exporter.toml].", panel=_RUN)
+    ] = None,
+    cache: Annotated[
+        Path | None, _option("--cache", help="Cache folder [the user's].", panel=_RUN)
+    ] = None,
+    no_cache: Annotated[
+        bool, _option("--no-cache", help="Do everything anew, keep nothing.", panel=_RUN)
+    ] = False,
+    quiet: Annotated[bool, _option("--quiet", "-q", help="No progress.", panel=_RUN)] = False,
+    as_json: Annotated[
+        bool, _option("--json", help="Print the JSON report only.", panel=_RUN)
+    ] = False,
+) -> int:
+    """Export, calibrate, compile, measure, verify, report; the whole job."""
+    from exporter.cli.output import print_result
+    from exporter.cli.progress import make_reporter
+    from exporter.config import load_settings
+    from exporter.pipeline import run_export
+
+    policy = {"min_overlap_at_k": min_overlap, "min_recall": min_recall}
+    policy["min_mean_cosine"] = None if max_drift is None else 1.0 - max_drift
+    flags = {
+        "target": tuple(target or ()),
+        "output": output,
+        "model": model,
+        "revision": revision,
+        "pooling": pooling,
+        "max_seq_length": max_seq_length,
+        "trust_remote_code": trust_remote_code or None,
+        "precision": precision,
+        "calibration": calibration,
+        "num_samples": num_samples,
+        "eval": evaluation,
+        "field": field,
+        "device": device,
+        "threads": threads,
+        "seed": seed,
+        "cache": cache,
+        "use_cache": False if no_cache else None,
+        "policy": {name: value for name, value in policy.items() if value is not None} or None,
+    }
+    settings = load_settings(config, flags)
+    with make_reporter(quiet=quiet or as_json) as reporter:
+        record = run_export(settings, reporter, command=shlex.join(["exporter", *sys.argv[1:]]))
+    print_result(settings.output, as_json=as_json)
+    return record.exit_code

@@ -1,0 +1,1 @@
+"""What comes out: cache, bundle, manifest, reports."""

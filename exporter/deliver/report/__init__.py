@@ -1,0 +1,45 @@
+"""Reports: the JSON document is the record, every other form is rendered from it alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.deliver.report.document import (
+    REPORT_JSON,
+    REPORT_MARKDOWN,
+    Report,
+    parse_report,
+    read_report,
+)
+from exporter.deliver.report.json_report import document_of, to_json
+from exporter.deliver.report.markdown import to_markdown
+from exporter.deliver.report.table import terminal_table
+from exporter.deliver.storage import storage_errors
+from exporter.values import ExportRecord
+
+__all__ = [
+    "Report",
+    "document_of",
+    "parse_report",
+    "read_report",
+    "terminal_table",
+    "to_json",
+    "to_markdown",
+    "write_reports",
+]
+
+
+def write_reports(record: ExportRecord, directory: Path) -> None:
+    """Write `report.json` and, from its bytes, `report.md` into a folder.
+
+    Raises:
+        NonFiniteError: a figure is NaN or infinite; names it.
+        StorageError: the files cannot be written.
+    """
+    data = to_json(document_of(record))
+    # Reading it back proves that the document says everything the Markdown shows.
+    text = to_markdown(parse_report(data))
+    with storage_errors("cannot write the reports", directory, remedy="choose another folder"):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / REPORT_JSON).write_bytes(data)
+        (directory / REPORT_MARKDOWN).write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,181 @@
+"""The report as a typed document: what `report.json` holds, and what is rendered from it.
+
+The published schema is `schema.json` beside this file. Values that the pipeline's own
+records already describe (checks, latencies, fidelity, …) appear here as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from exporter.deliver.codec import load_json
+from exporter.values import (
+    Fidelity,
+    Latency,
+    ParityReport,
+    Provenance,
+    ShippedFile,
+    TextsSummary,
+)
+from targets.contract import Check, Recipe, RunnerInfo, TensorSpec, Verdict
+from targets.errors import StorageError
+
+SCHEMA_VERSION = 1
+REPORT_JSON = "report.json"
+REPORT_MARKDOWN = "report.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionCell:
+    """How often, and for what share of the time, an operation ran in one dtype."""
+
+    count: int
+    time_share: float | None
+
+
+ExecutedPrecisions = Mapping[str, Mapping[str, PrecisionCell]]
+"""Operation type → dtype → how often; empty where nothing was inspected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareSection:
+    """The device as it was detected. Figures compare only within one fingerprint."""
+
+    fingerprint: str
+    architecture: str
+    vendor: str
+    model_name: str
+    microarchitecture: str
+    num_cores: int
+    memory_bytes: int
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateSection:
+    """One recipe of the tournament; its figures are of the development split."""
+
+    recipe: Recipe
+    status: Literal["chosen", "eligible", "dropped", "failed"]
+    reason: str
+    size_bytes: int | None
+    compile_s: float | None
+    checks: tuple[Check, ...]
+    latency: tuple[Latency, ...] | None
+    fidelity: Fidelity | None
+    executed_precisions: ExecutedPrecisions
+    runner: RunnerInfo | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSection:
+    """One target on one device; its figures are of the test split."""
+
+    target: str
+    device: str
+    status: Literal["verified", "prepared", "failed", "not_run"]
+    recipe: Recipe | None
+    artifact: ShippedFile | None
+    checks: tuple[Check, ...]
+    latency: tuple[Latency, ...] | None
+    fidelity: Fidelity | None
+    executed_precisions: ExecutedPrecisions
+    candidates: tuple[CandidateSection, ...]
+    reason: str
+    artifact_size_bytes: int | None
+    options: Mapping[str, str]
+    hardware: HardwareSection | None
+    runner: RunnerInfo | None
+    tool_versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphSection:
+    """The exported FP32 graph and how closely it agrees with PyTorch."""
+
+    sha256: str
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parity: ParityReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSection:
+    """The source model."""
+
+    id: str
+    source: Literal["local", "hub", "package"]
+    revision: str | None
+    library: Literal["sentence_transformers", "transformers"]
+    architecture: str
+    model_type: str
+    modules: tuple[str, ...]
+    pooling: str
+    normalize: bool
+    embedding_dim: int
+    max_seq_length: int
+    prompts: Mapping[str, str]
+    default_prompt: str
+    weights_sha256: str
+    tokenizer_sha256: str
+    trust_remote_code: bool
+    warnings: tuple[str, ...]
+    graph: GraphSection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSection:
+    """The texts that chose (none where the recipe was forced) and those that certify."""
+
+    development: TextsSummary | None
+    test: TextsSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The whole document, in the order of its keys."""
+
+    schema_version: int = field(default=SCHEMA_VERSION)
+    verdict: Verdict
+    exit_code: int
+    model: ModelSection
+    evaluation: EvaluationSection
+    targets: tuple[TargetSection, ...]
+    provenance: Provenance
+    calibration: TextsSummary
+
+
+def parse_report(data: bytes) -> Report:
+    """Read the document from JSON.
+
+    Raises:
+        StorageError: it is not a report, or of another schema version.
+    """
+    report = load_json(Report, data)
+    if report.schema_version != SCHEMA_VERSION:
+        raise StorageError(
+            f"the report has schema version {report.schema_version}, not {SCHEMA_VERSION}",
+            hint="read it with the version of embedding-exporter that wrote it",
+        )
+    return report
+
+
+def read_report(path: Path) -> Report:
+    """Read a `report.json`, named itself or by the folder that it lies in.
+
+    Raises:
+        StorageError: it cannot be read or is no report; names the file.
+    """
+    file = path / REPORT_JSON if path.is_dir() else path
+    try:
+        return parse_report(file.read_bytes())
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise StorageError(f"the report {file} cannot be read", why=why) from error
+    except StorageError as error:
+        why = f"{error.what}: {error.why}" if error.why else error.what
+        raise StorageError(f"{file} is not a report", why=why, hint=error.hint) from error

@@ -1,0 +1,265 @@
+"""The Markdown sections of one target on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from exporter.deliver.report import figures
+from exporter.deliver.report.document import CandidateSection, TargetSection
+from exporter.deliver.report.headline import (
+    VERDICT_SYMBOLS,
+    VERDICT_WORDS,
+    mix_names,
+    question,
+)
+from exporter.deliver.report.markup import bullets, code, escape, table
+from exporter.deliver.report.text import name, one_line, shorten
+from exporter.values import Fidelity, LabelMetric, Latency, LengthSlice
+from targets.contract import Check
+
+_MAX_TEXT_CHARS = 160
+
+
+def target_sections(target: TargetSection) -> str:
+    """Render everything about one target, from its checks to its hardware."""
+    sections: list[Callable[[TargetSection], str]] = [
+        _title,
+        _checks,
+        _latency,
+        _candidates,
+        _fidelity,
+        _executed,
+        _hardware,
+    ]
+    return "\n".join(text for text in (section(target) for section in sections) if text)
+
+
+def _title(target: TargetSection) -> str:
+    items = [f"status: {target.status}"]
+    if target.reason:
+        items.append(f"reason: {escape(one_line(target.reason))}")
+    if target.recipe:
+        items.append(
+            f"recipe: {code(name(target.recipe.name), in_table=False)}: {escape(target.recipe.why)}"
+        )
+    if target.artifact:
+        size = figures.megabytes(target.artifact_size_bytes or target.artifact.size_bytes)
+        path = code(target.artifact.path, in_table=False)
+        sha256 = code(target.artifact.sha256, in_table=False)
+        items.append(f"artifact: {path} ({size}), sha256 {sha256}")
+    return f"## {escape(target.target)} on {escape(target.device)}\n\n{bullets(items)}"
+
+
+# ------------------------------------------------------------------------------ checks
+
+
+def _checks(target: TargetSection) -> str:
+    if not target.checks:
+        return "### Checks\n\nNo check was made.\n"
+    headers = ("check", "verdict", "value", "95 % interval", "asked", "reason")
+    rows = [_check_row(check) for check in target.checks]
+    return "### Checks\n\n" + table(headers, rows, "llrrrl")
+
+
+def _check_row(check: Check) -> tuple[str, ...]:
+    asks = question(check)
+    title = escape(asks) if asks == check.name else f"{escape(asks)} ({code(check.name)})"
+    return (
+        title,
+        f"{VERDICT_SYMBOLS[check.verdict]} {VERDICT_WORDS[check.verdict]}",
+        figures.check_value(check),
+        figures.check_interval(check),
+        figures.check_threshold(check),
+        escape(one_line(check.reason)),
+    )
+
+
+# ----------------------------------------------------------------------------- latency
+
+
+def _latency(target: TargetSection) -> str:
+    if not target.latency:
+        return "### Latency\n\nNot measured.\n"
+    headers = ("workload", "median", "p90", "p99", "texts/s", "noise", "speed-up over FP32 (95 %)")
+    rows = [_latency_row(one) for one in target.latency]
+    text = "### Latency\n\n" + table(headers, rows, "lrrrrrr")
+    return text + "\nNoise is the relative spread of the rounds; speed-ups are paired by round.\n"
+
+
+def _latency_row(one: Latency) -> tuple[str, ...]:
+    return (
+        escape(one.workload),
+        figures.milliseconds(one.median_ms),
+        figures.percentile("p90", one.p90_ms, one.num_samples),
+        figures.percentile("p99", one.p99_ms, one.num_samples),
+        f"{one.texts_per_s:.0f}",
+        figures.percent(one.spread),
+        figures.ratio_estimate(one.speedup),
+    )
+
+
+# -------------------------------------------------------------------------- candidates
+
+
+def _candidates(target: TargetSection) -> str:
+    if not target.candidates:
+        return ""
+    mixes = mix_names([candidate.latency for candidate in target.candidates])
+    headers = (
+        "recipe",
+        "size",
+        "mean cosine",
+        _overlap_title(target.candidates),
+        *(f"speed-up, {escape(mix)}" for mix in mixes),
+        "status",
+        "reason",
+    )
+    rows = [_candidate_row(candidate, mixes) for candidate in target.candidates]
+    title = "### Candidates\n\nJudged on the development split, which certifies nothing.\n\n"
+    return title + table(headers, rows, "lrrr" + "r" * len(mixes) + "ll")
+
+
+def _overlap_title(candidates: Sequence[CandidateSection]) -> str:
+    ks = [candidate.fidelity.k for candidate in candidates if candidate.fidelity]
+    return f"overlap@{ks[0]}" if ks else "overlap"
+
+
+def _candidate_row(candidate: CandidateSection, mixes: Sequence[str]) -> tuple[str, ...]:
+    fidelity = candidate.fidelity
+    overlap = fidelity.overlap_at_k if fidelity else None
+    return (
+        code(name(candidate.recipe.name)),
+        figures.megabytes(candidate.size_bytes),
+        figures.cosine(fidelity.mean_cosine.value if fidelity else None),
+        figures.percent(overlap.value if overlap else None),
+        *(figures.ratio(figures.speedup_of(candidate.latency, mix)) for mix in mixes),
+        candidate.status,
+        escape(one_line(candidate.reason)),
+    )
+
+
+# ---------------------------------------------------------------------------- fidelity
+
+
+def _fidelity(target: TargetSection) -> str:
+    fidelity = target.fidelity
+    if fidelity is None:
+        return "### Fidelity\n\nNot measured.\n"
+    parts = [
+        "### Fidelity\n",
+        bullets(_fidelity_items(fidelity)),
+        _labels(fidelity.labels),
+        _slices(fidelity),
+        _worst(fidelity),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _fidelity_items(fidelity: Fidelity) -> list[str]:
+    items = [
+        f"{escape(fidelity.evaluation)}, split {escape(fidelity.split)}: "
+        f"{fidelity.num_texts} texts, {fidelity.num_queries} queries; 95 % intervals",
+        f"cosine with FP32: mean {figures.cosine_estimate(fidelity.mean_cosine)}, "
+        f"worst 1 % of texts {figures.cosine_estimate(fidelity.p1_cosine)}, "
+        f"lowest {figures.cosine(fidelity.min_cosine)}",
+    ]
+    if fidelity.overlap_at_k:
+        kept = figures.percent_estimate(fidelity.overlap_at_k)
+        items.append(f"FP32's own {fidelity.k} nearest neighbours kept: {kept}")
+    if fidelity.stability:
+        stability = fidelity.stability
+        items.append(
+            f"same text in other company ({stability.num_texts} texts), lowest cosine: "
+            f"alone or in a batch {figures.cosine(stability.alone_vs_batched)}, "
+            f"padded {figures.cosine(stability.padded)}, "
+            f"shuffled {figures.cosine(stability.shuffled)}"
+        )
+    return items
+
+
+def _labels(labels: Sequence[LabelMetric]) -> str:
+    rows = [
+        (
+            escape(metric.name),
+            f"{metric.reference:.4f}",
+            f"{metric.candidate:.4f}",
+            figures.signed_estimate(metric.difference),
+        )
+        for metric in labels
+    ]
+    headers = ("on labels", "FP32", "this artifact", "difference (95 %)")
+    return table(headers, rows, "lrrr") if rows else ""
+
+
+def _slices(fidelity: Fidelity) -> str:
+    rows = [_slice_row(one) for one in fidelity.slices]
+    headers = ("tokens", "texts", "mean cosine", "lowest cosine", f"overlap@{fidelity.k}")
+    return table(headers, rows, "lrrrr") if rows else ""
+
+
+def _slice_row(one: LengthSlice) -> tuple[str, ...]:
+    return (
+        f"{one.low} to {one.high - 1}",
+        str(one.num_texts),
+        figures.cosine(one.mean_cosine),
+        figures.cosine(one.min_cosine),
+        figures.percent(one.overlap_at_k),
+    )
+
+
+def _worst(fidelity: Fidelity) -> str:
+    rows = [
+        (figures.cosine(one.cosine), str(one.num_tokens), code(shorten(one.text, _MAX_TEXT_CHARS)))
+        for one in fidelity.worst
+    ]
+    headers = ("cosine", "tokens", "text that moved most")
+    return table(headers, rows, "rrl") if rows else ""
+
+
+# ------------------------------------------------------------------ what ran, and where
+
+
+def _executed(target: TargetSection) -> str:
+    rows = [
+        (escape(op_type), escape(dtype), str(cell.count), figures.percent(cell.time_share))
+        for op_type, dtypes in target.executed_precisions.items()
+        for dtype, cell in dtypes.items()
+    ]
+    title = "### Executed precisions\n\n"
+    if not rows:
+        return f"{title}Not inspected.\n"
+    return title + table(("operation", "dtype", "count", "share of time"), rows, "llrr")
+
+
+def _hardware(target: TargetSection) -> str:
+    rows = [*_device_rows(target), *_runner_rows(target)]
+    rows += [(escape(key), code(value)) for key, value in target.options.items()]
+    rows += [(escape(key), code(value)) for key, value in target.tool_versions.items()]
+    return "### Hardware and runtime\n\n" + table(("", ""), rows) if rows else ""
+
+
+def _device_rows(target: TargetSection) -> list[tuple[str, str]]:
+    hardware = target.hardware
+    if hardware is None:
+        return []
+    kind = f"{hardware.architecture}, {hardware.microarchitecture or 'unknown microarchitecture'}"
+    return [
+        ("device", escape(f"{hardware.model_name} ({hardware.vendor})")),
+        ("architecture", escape(kind)),
+        ("cores, memory", f"{hardware.num_cores}, {hardware.memory_bytes / 2**30:.1f} GiB"),
+        ("fingerprint", code(hardware.fingerprint)),
+        ("features", code(" ".join(hardware.features))),
+    ]
+
+
+def _runner_rows(target: TargetSection) -> list[tuple[str, str]]:
+    runner = target.runner
+    if runner is None:
+        return []
+    return [
+        (
+            "load time, first call",
+            f"{runner.load_s:.2f} s, {figures.milliseconds(runner.first_call_ms)}",
+        ),
+        ("memory of the process, peak", figures.megabytes(runner.peak_rss_bytes)),
+    ]

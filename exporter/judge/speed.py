@@ -1,0 +1,119 @@
+"""Whether an artifact is faster than FP32, and int8 faster than the best float."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from exporter.judge.gate import gate, not_run
+from exporter.judge.policy import Policy
+from exporter.values import Estimate, Latency
+from targets.contract import Check, Interval
+
+SPEEDUP = "speedup"
+INT8_GAIN = "int8_gain"
+REAL_MIXES = ("mix-single", "mix-batched")
+"""The workloads that decide: real texts of mixed lengths, alone and in batches."""
+
+
+def judge_speed(
+    latencies: Sequence[Latency], policy: Policy, *, is_baseline: bool
+) -> tuple[Check, ...]:
+    """Judge the speedup over FP32 on the real mixes of lengths.
+
+    The figure is the geometric mean over the mixes that were timed, its interval that of
+    fully correlated errors (the ends' geometric means): what disturbs a machine during
+    one mix may well disturb the other.
+
+    Args:
+        latencies: of one artifact, any workloads.
+        policy: the thresholds.
+        is_baseline: the artifact is the FP32 baseline itself; it is not compared.
+    """
+    if is_baseline:
+        reason = "this artifact is the FP32 baseline itself"
+        return (not_run(SPEEDUP, policy.min_speedup, reason, unit="x"),)
+    speedup = mean_speedup(latencies)
+    if speedup is None:
+        return (not_run(SPEEDUP, policy.min_speedup, _MISSING, unit="x"),)
+    check = gate(SPEEDUP, speedup, policy.min_speedup, samples="rounds", unit="x")
+    return (replace(check, details={**check.details, **_by_mix(latencies)}),)
+
+
+def judge_int8_gain(int8: Sequence[Latency], best_float: Sequence[Latency]) -> Check:
+    """Judge whether int8 is faster than the fastest float artifact of the same device.
+
+    Both speedups are against the same FP32 rounds. Their errors are taken as independent,
+    which is cautious: the noise of FP32 is in both and cancels.
+
+    Args:
+        int8: latencies of the int8 artifact.
+        best_float: latencies of the device's fastest float artifact, FP32 included.
+    """
+    mixes = _timed_mixes(int8) & _timed_mixes(best_float)
+    ours = mean_speedup([latency for latency in int8 if latency.workload in mixes])
+    theirs = mean_speedup([latency for latency in best_float if latency.workload in mixes])
+    if ours is None or theirs is None:
+        return not_run(INT8_GAIN, 1.0, _MISSING, unit="x")
+    check = gate(INT8_GAIN, _ratio(ours, theirs), 1.0, samples="rounds", unit="x")
+    if check.verdict != "fail":
+        return check
+    reason = f"int8 is not faster than the device's best float: {check.reason}"
+    return replace(check, reason=reason)
+
+
+def mean_speedup(latencies: Sequence[Latency]) -> Estimate | None:
+    """Return the geometric mean of the speedups on the real mixes; None without any."""
+    speedups = [
+        latency.speedup
+        for latency in latencies
+        if latency.workload in REAL_MIXES and latency.speedup is not None
+    ]
+    if not speedups:
+        return None
+    return Estimate(
+        value=_geometric_mean([speedup.value for speedup in speedups]),
+        interval=Interval(
+            low=_geometric_mean([speedup.interval.low for speedup in speedups]),
+            high=_geometric_mean([speedup.interval.high for speedup in speedups]),
+        ),
+        num_samples=min(speedup.num_samples for speedup in speedups),
+    )
+
+
+_MISSING = (
+    f"no speedup over FP32 was taken on {' or '.join(REAL_MIXES)} "
+    "(it needs two interleaved rounds on a device that measures latency)"
+)
+
+
+def _by_mix(latencies: Sequence[Latency]) -> dict[str, str]:
+    return {
+        latency.workload: f"{latency.speedup.value:.2f}x"
+        for latency in latencies
+        if latency.workload in REAL_MIXES and latency.speedup is not None
+    }
+
+
+def _timed_mixes(latencies: Sequence[Latency]) -> set[str]:
+    return {latency.workload for latency in latencies if latency.speedup is not None}
+
+
+def _geometric_mean(values: Sequence[float]) -> float:
+    return math.exp(math.fsum(math.log(value) for value in values) / len(values))
+
+
+def _ratio(ours: Estimate, theirs: Estimate) -> Estimate:
+    value = ours.value / theirs.value
+    down = math.hypot(
+        math.log(ours.value / ours.interval.low), math.log(theirs.interval.high / theirs.value)
+    )
+    up = math.hypot(
+        math.log(ours.interval.high / ours.value), math.log(theirs.value / theirs.interval.low)
+    )
+    return Estimate(
+        value=value,
+        interval=Interval(low=value * math.exp(-down), high=value * math.exp(up)),
+        num_samples=min(ours.num_samples, theirs.num_samples),
+    )

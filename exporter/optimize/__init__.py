@@ -1,0 +1,1 @@
+"""What is decided: which recipe this device runs."""

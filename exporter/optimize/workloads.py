@@ -1,0 +1,50 @@
+"""What is timed: fixed shapes, and real mixes of lengths, since fixed shapes mislead."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from targets.contract import TokenSequences, Workload
+
+SHAPES: tuple[tuple[int, int], ...] = ((1, 16), (1, 32), (1, 128), (1, 256), (8, 128), (32, 128))
+"""Batch size × sequence length of the full latency protocol."""
+
+MIX_SINGLE = "mix-single"
+MIX_BATCHED = "mix-batched"
+MIX_TEXTS = 64
+"""Texts in a mix: enough for a 90th percentile within one round."""
+
+
+def shape_workloads(max_seq_length: int) -> tuple[Workload, ...]:
+    """Return the fixed shapes that fit the model."""
+    return tuple(
+        Workload(name=f"{batch}x{length}", kind="shape", batch_size=batch, sequence_length=length)
+        for batch, length in SHAPES
+        if length <= max_seq_length
+    )
+
+
+def mix_workloads(requests: TokenSequences, documents: TokenSequences) -> tuple[Workload, Workload]:
+    """Return the two real mixes: single requests, and documents batched by length.
+
+    Args:
+        requests: tokens of what is embedded one by one in service (queries).
+        documents: tokens of what is embedded in bulk (the index).
+    """
+    return (
+        Workload(name=MIX_SINGLE, kind="single", tokens=spread_by_length(requests, MIX_TEXTS)),
+        Workload(name=MIX_BATCHED, kind="batched", tokens=spread_by_length(documents, MIX_TEXTS)),
+    )
+
+
+def spread_by_length(tokens: TokenSequences, num_texts: int) -> TokenSequences:
+    """Take texts at evenly spaced ranks of length, so that few texts carry the real mix.
+
+    The texts come back in their original order, so that neighbours differ in length
+    as they do in service.
+    """
+    if len(tokens) <= num_texts:
+        return tokens
+    by_length = np.argsort(tokens.lengths, kind="stable")
+    ranks = (np.arange(num_texts) + 0.5) * (len(tokens) / num_texts)
+    return tokens.select(np.sort(by_length[ranks.astype(np.int64)]))

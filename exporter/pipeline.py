@@ -1,0 +1,106 @@
+"""The one flow, readable at a glance: source, texts, graph, targets, bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from exporter.config import Settings
+from exporter.deliver.bundle import check_output
+from exporter.deliver.cache import Cache, default_root, temporary_cache
+from exporter.judge import Policy
+from exporter.progress import Reporter
+from exporter.source.resolve import resolve_encoder
+from exporter.steps.assemble import Shipment, make_record, write_bundle
+from exporter.steps.certify import certify
+from exporter.steps.execution import Bench, Stand
+from exporter.steps.source import Graph, Source
+from exporter.steps.stands import find_stands
+from exporter.steps.texts import Texts, prepare_texts
+from exporter.steps.tournament import Contest, hold_tournament
+from exporter.steps.workspace import Workspace
+from exporter.values import ExportRecord, TargetResult
+from targets.errors import ExporterError
+
+
+def run_export(settings: Settings, reporter: Reporter, command: str) -> ExportRecord:
+    """Export one encoder to every target asked for, verify it, and write the bundle.
+
+    Args:
+        settings: what was asked for.
+        reporter: shown progress and notes.
+        command: the command line, for the report.
+
+    Raises:
+        ExporterError: nothing could be delivered; an earlier bundle is left as it was.
+    """
+    check_output(settings.output)
+    with open_workspace(settings, reporter) as work:
+        stands = find_stands(work)
+        spec = resolve_encoder(
+            settings.model,
+            pooling=settings.pooling,
+            revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code,
+            max_seq_length=settings.max_seq_length,
+        )
+        for warning in spec.warnings:
+            reporter.note(warning)
+        texts = prepare_texts(work, spec)
+        source = Source(work, spec)
+        graph = source.graph(texts.calibration)
+        shipments = [_export_to(work, stand, source, graph, texts) for stand in stands.ready]
+        results = (*(shipment.result for shipment in shipments), *stands.not_run)
+        record = make_record(work, spec, graph, texts, results, command)
+        return write_bundle(work, record, shipments)
+
+
+@contextmanager
+def open_workspace(settings: Settings, reporter: Reporter) -> Iterator[Workspace]:
+    """Yield the run's workspace with its cache, a throw-away one under `--no-cache`."""
+    if settings.use_cache:
+        cache = Cache(default_root(settings.cache), note=reporter.note)
+        yield Workspace(settings=settings, cache=cache, reporter=reporter)
+    else:
+        with temporary_cache(reporter.note) as cache:
+            yield Workspace(settings=settings, cache=cache, reporter=reporter)
+
+
+def _export_to(
+    work: Workspace, stand: Stand, source: Source, graph: Graph, texts: Texts
+) -> Shipment:
+    """Choose on dev, certify on test; with several targets, one's failure is its own."""
+    try:
+        return _tournament(work, stand, source, graph, texts)
+    except ExporterError as error:
+        if len(work.settings.target) == 1 and "all" not in work.settings.target:
+            raise
+        failed = TargetResult(
+            target=stand.target.spec.name,
+            device=stand.device.name,
+            status="failed",
+            reason=str(error),
+            hardware=stand.hardware,
+            tool_versions=dict(stand.tool_versions),
+        )
+        return Shipment(result=failed, built=None, target=stand.target)
+
+
+def _tournament(
+    work: Workspace, stand: Stand, source: Source, graph: Graph, texts: Texts
+) -> Shipment:
+    dev_reference = source.reference(texts.dev) if texts.dev is not None else None
+    test_reference = source.reference(texts.test)
+    with Bench(work, stand) as bench:
+        contest = Contest(
+            work=work,
+            stand=stand,
+            bench=bench,
+            graph=graph.artifact,
+            texts=texts,
+            policy=Policy(**work.settings.policy.model_dump()),
+        )
+        recipes = stand.target.candidates(graph.artifact, stand.hardware)
+        outcome = hold_tournament(contest, recipes, dev_reference)
+        result = certify(contest, outcome, test_reference)
+    return Shipment(result=result, built=outcome.chosen, target=stand.target)

@@ -1,0 +1,1 @@
+"""What goes in: the encoder, its ONNX graph, the texts."""

@@ -1,0 +1,1 @@
+"""Steps of the pipeline: one stage each, bound to the cache."""

@@ -1,0 +1,159 @@
+"""The record of everything found, and the bundle that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from exporter.deliver.bundle import BundleWriter
+from exporter.deliver.manifest import facts_of
+from exporter.deliver.report import write_reports
+from exporter.judge import combine, exit_code
+from exporter.source.sidecar import copy_sidecar
+from exporter.steps.execution import Built
+from exporter.steps.source import Graph
+from exporter.steps.texts import Texts
+from exporter.steps.workspace import Workspace, tool_versions
+from exporter.values import (
+    EncoderSpec,
+    ExportRecord,
+    Provenance,
+    ShippedFile,
+    TargetResult,
+)
+from targets.contract import Check, Target, Verdict
+from targets.errors import ExitCode, worst
+from targets.hashing import sha256_file
+
+_TOOLS = (
+    "embedding-exporter",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "faiss-cpu",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipment:
+    """One target's result and, unless it failed, the artifact that goes into the bundle."""
+
+    target: Target
+    result: TargetResult
+    built: Built | None
+
+
+def make_record(
+    work: Workspace,
+    spec: EncoderSpec,
+    graph: Graph,
+    texts: Texts,
+    results: Sequence[TargetResult],
+    command: str,
+) -> ExportRecord:
+    """Put everything that was found into the record that reports are written from."""
+    verdict, code = overall(results, work.settings.precision)
+    return ExportRecord(
+        verdict=verdict,
+        exit_code=int(code),
+        encoder=spec,
+        graph=graph.artifact,
+        parity=graph.parity,
+        calibration=texts.calibration_summary,
+        evaluation_dev=texts.dev.summary if texts.dev else None,
+        evaluation_test=texts.test.summary,
+        targets=tuple(results),
+        provenance=_provenance(work, command),
+    )
+
+
+def overall(results: Sequence[TargetResult], precision: str) -> tuple[Verdict, ExitCode]:
+    """Return the worst verdict and the worst exit code of all targets."""
+    checks = [
+        Check(
+            name=result.target,
+            verdict=_verdict_of(result, precision),
+            value=None,
+            threshold=None,
+            reason=result.reason or "see the target's checks",
+        )
+        for result in results
+    ]
+    codes = [
+        ExitCode.STEP_FAILED if result.status == "failed" else exit_code(check.verdict)
+        for result, check in zip(results, checks, strict=True)
+    ]
+    return combine(checks), worst(*codes)
+
+
+def _verdict_of(result: TargetResult, precision: str) -> Verdict:
+    """Combine a target's checks; FP32 asked for by name need not be faster than itself."""
+    if result.status == "failed":
+        return "fail"
+    if result.status == "not_run":
+        return "not_run"
+    harmless = ("speedup",) if precision != "auto" else ()
+    return combine(result.checks, harmless)
+
+
+def _provenance(work: Workspace, command: str) -> Provenance:
+    settings = work.settings.model_dump(mode="json")
+    return Provenance(
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        settings={name: str(value) for name, value in settings.items()},
+        tool_versions=tool_versions(_TOOLS),
+        stage_s={stage: round(took_s, 3) for stage, took_s in work.stage_s.items()},
+        stages_from_cache=tuple(work.made_utc),
+        made_utc=dict(work.made_utc),
+    )
+
+
+def write_bundle(
+    work: Workspace, record: ExportRecord, shipments: Sequence[Shipment]
+) -> ExportRecord:
+    """Write the bundle and its reports; an earlier one is replaced whole or not at all.
+
+    Returns:
+        The record, completed with the shipped files.
+
+    Raises:
+        StorageError: the bundle cannot be written.
+    """
+    with (
+        work.step("bundle", f"write the bundle {work.settings.output}"),
+        BundleWriter(work.settings.output, note=work.reporter.note) as bundle,
+    ):
+        copy_sidecar(record.encoder, bundle.directory)
+        _add_graph(bundle, record.graph.path)
+        shipped = {s.result.target: _add_artifact(bundle, s) for s in shipments if s.built}
+        results = [replace(r, artifact=shipped.get(r.target)) for r in record.targets]
+        complete = replace(record, targets=tuple(results))
+        write_reports(complete, bundle.directory / "reports")
+        bundle.commit(facts_of(complete))
+    return complete
+
+
+def _add_graph(bundle: BundleWriter, graph: Path) -> None:
+    bundle.add_file(graph, f"onnx/{graph.name}")
+    external = graph.with_name(f"{graph.name}_data")
+    if external.is_file():
+        bundle.add_file(external, f"onnx/{external.name}")
+
+
+def _add_artifact(bundle: BundleWriter, shipment: Shipment) -> ShippedFile:
+    """Add a target's files; return the entry file, the first that the target ships."""
+    built = shipment.built
+    if built is None:
+        raise ValueError(f"{shipment.result.target} has nothing to ship")
+    placed = [
+        (relative, bundle.add_file(built.artifact.directory / name, relative))
+        for name, relative in shipment.target.ship(built.artifact)
+    ]
+    relative, path = placed[0]
+    return ShippedFile(path=relative, sha256=sha256_file(path), size_bytes=path.stat().st_size)

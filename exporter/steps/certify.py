@@ -1,0 +1,85 @@
+"""What the chosen artifact is: judged on the untouched test split, timed, looked into."""
+
+from __future__ import annotations
+
+from exporter.judge import (
+    judge_fidelity,
+    judge_int8_gain,
+    judge_precision,
+    judge_size,
+    judge_speed,
+    summarize,
+)
+from exporter.optimize.rounds import FULL
+from exporter.optimize.workloads import shape_workloads, spread_by_length
+from exporter.steps.execution import Built
+from exporter.steps.tournament import Contest, Outcome, fidelity_of, mixes_of
+from exporter.values import EvaluationEmbeddings, Latency, TargetResult
+from targets.contract import Check
+
+_INSPECTED_TEXTS = 16
+
+
+def certify(
+    contest: Contest, outcome: Outcome, test_reference: EvaluationEmbeddings
+) -> TargetResult:
+    """Take every figure that the report quotes of the chosen artifact.
+
+    Raises:
+        DeviceError, NonFiniteError: the chosen artifact does not run on the test split.
+    """
+    chosen = outcome.chosen
+    test = contest.texts.test
+    fidelity = fidelity_of(contest, chosen, test, test_reference)
+    latency, best_float = _latencies(contest, outcome)
+    sample = spread_by_length(test.documents, _INSPECTED_TEXTS)
+    runner, executed = contest.bench.look_into(chosen, sample)
+    checks: list[Check] = [*judge_fidelity(fidelity, contest.policy)]
+    checks += judge_speed(latency, contest.policy, is_baseline=chosen is outcome.baseline)
+    checks.append(judge_precision(chosen.recipe, executed))
+    if chosen.recipe.precision == "int8":
+        checks.append(judge_int8_gain(latency, best_float))
+    checks += judge_size(chosen.artifact.size_bytes, contest.policy)
+    stand = contest.stand
+    return TargetResult(
+        target=stand.target.spec.name,
+        device=stand.device.name,
+        status="verified",
+        hardware=stand.hardware,
+        recipe=chosen.recipe,
+        options=chosen.plan.options,
+        artifact_size_bytes=chosen.artifact.size_bytes,
+        checks=tuple(checks),
+        latency=latency,
+        fidelity=fidelity,
+        executed=executed,
+        runner=runner,
+        candidates=outcome.candidates,
+        tool_versions=dict(stand.tool_versions),
+    )
+
+
+def _latencies(
+    contest: Contest, outcome: Outcome
+) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
+    """Time the chosen artifact beside FP32 (and the best float, if int8 was chosen)."""
+    contenders: list[Built] = [outcome.baseline]
+    if outcome.chosen is not outcome.baseline:
+        contenders.append(outcome.chosen)
+    is_int8 = outcome.chosen.recipe.precision == "int8"
+    if is_int8 and outcome.best_float not in contenders:
+        contenders.append(outcome.best_float)
+    workloads = (
+        *shape_workloads(contest.graph.max_seq_length),
+        *mixes_of(contest.texts.test),
+    )
+    series = contest.bench.time(
+        f"time {outcome.chosen.recipe.name} beside FP32", contenders, workloads, FULL
+    )
+    baseline = outcome.baseline.recipe.name
+
+    def of(built: Built, against: str | None) -> tuple[Latency, ...]:
+        return tuple(summarize(one, built.recipe.name, against) for one in series)
+
+    chosen = of(outcome.chosen, None if outcome.chosen is outcome.baseline else baseline)
+    return chosen, of(outcome.best_float, baseline) if is_int8 else ()

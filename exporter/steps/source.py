@@ -1,0 +1,109 @@
+"""The source model: its ONNX graph with proven parity, and its FP32 embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from exporter.deliver.codec import dump_json, load_json
+from exporter.steps.texts import TokenizedEvaluation
+from exporter.steps.workspace import Workspace, tool_versions
+from exporter.values import EncoderSpec, EvaluationEmbeddings, ParityReport
+from targets.contract import OnnxArtifact, Progress, TokenSequences
+
+if TYPE_CHECKING:
+    from exporter.source.encoder import LoadedEncoder
+
+_TOOLS = ("torch", "transformers", "sentence-transformers", "onnx", "onnxscript")
+_GRAPH_FILE = "model.onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """The FP32 graph and how well it agrees with PyTorch."""
+
+    artifact: OnnxArtifact
+    parity: ParityReport
+
+
+class Source:
+    """The source model of one run, loaded (torch and all) only when something is missing."""
+
+    def __init__(self, work: Workspace, spec: EncoderSpec) -> None:
+        self._work = work
+        self.spec = spec
+
+    @cached_property
+    def _encoder(self) -> LoadedEncoder:
+        from exporter.source.encoder import load_encoder
+
+        encoder = load_encoder(self.spec)
+        for warning in encoder.warnings:
+            self._work.reporter.note(warning)
+        return encoder
+
+    @property
+    def _identity(self) -> tuple[object, ...]:
+        spec = self.spec
+        return (
+            (spec.model_id, spec.revision, spec.weights_sha256, spec.tokenizer_sha256),
+            (spec.modules, spec.pooling, spec.normalize, spec.max_seq_length),
+            tool_versions(_TOOLS),
+        )
+
+    def graph(self, parity_tokens: TokenSequences) -> Graph:
+        """Export the FP32 graph and prove that it computes what PyTorch computes.
+
+        Raises:
+            ModelError, ExportError, ParityError, NonFiniteError: see `exporter.source`.
+        """
+
+        def build(folder: Path, progress: Progress) -> None:
+            from exporter.source.onnx_export import export_onnx
+            from exporter.source.parity import check_parity
+
+            artifact = export_onnx(self._encoder, folder)
+            parity = check_parity(self._encoder, artifact, parity_tokens)
+            (folder / "parity.json").write_bytes(dump_json(parity))
+            (folder / "artifact.json").write_bytes(dump_json(artifact))
+
+        parts = (*self._identity, parity_tokens.sha256)
+        folder = self._work.cached(
+            "graph", "export to ONNX, check parity with PyTorch", parts, build
+        )
+        return _load_graph(folder)
+
+    def reference(self, evaluation: TokenizedEvaluation) -> EvaluationEmbeddings:
+        """Embed an evaluation set with the FP32 model in PyTorch."""
+
+        def build(folder: Path, progress: Progress) -> None:
+            total = len(evaluation.queries) + len(evaluation.documents)
+            done = 0
+            for name in ("queries", "documents"):
+                tokens: TokenSequences = getattr(evaluation, name)
+                rows = self._encoder.embed(
+                    tokens, progress=lambda n, _=None, base=done: progress(base + n, total)
+                )
+                np.save(folder / f"{name}.npy", rows, allow_pickle=False)
+                done += len(tokens)
+
+        texts = evaluation.texts
+        parts = (*self._identity, evaluation.queries.sha256, evaluation.documents.sha256)
+        title = f"embed {texts.name} ({texts.split}) in PyTorch FP32"
+        folder = self._work.cached("reference", title, parts, build)
+        return EvaluationEmbeddings(
+            queries=np.load(folder / "queries.npy", allow_pickle=False),
+            documents=np.load(folder / "documents.npy", allow_pickle=False),
+        )
+
+
+def _load_graph(folder: Path) -> Graph:
+    artifact = load_json(OnnxArtifact, (folder / "artifact.json").read_bytes())
+    return Graph(
+        artifact=replace(artifact, path=folder / _GRAPH_FILE),
+        parity=load_json(ParityReport, (folder / "parity.json").read_bytes()),
+    )

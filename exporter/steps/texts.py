@@ -1,0 +1,206 @@
+"""Texts and their tokens: calibration, development and test, proven disjoint."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from exporter.steps.workspace import Workspace
+from exporter.values import (
+    EncoderSpec,
+    EvaluationSet,
+    Judgements,
+    ScoredPairs,
+    TextSet,
+    TextsSummary,
+)
+from targets.contract import Progress, TokenSequences
+from targets.hashing import sha256_file
+
+_ARRAYS: Mapping[str, type[Judgements] | type[ScoredPairs]] = {
+    "judgements": Judgements,
+    "pairs": ScoredPairs,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizedEvaluation:
+    """An evaluation set with the tokens of its queries and documents."""
+
+    texts: EvaluationSet
+    queries: TokenSequences
+    documents: TokenSequences
+
+    @property
+    def summary(self) -> TextsSummary:
+        """The set as the report names it."""
+        both = [self.queries, self.documents]
+        return _summary(
+            name=f"{self.texts.name} ({self.texts.split})",
+            origin=self.texts.origin,
+            sha256=self.texts.sha256,
+            tokens=both,
+            num_queries=len(self.queries),
+            num_documents=len(self.documents),
+            note=self.texts.note,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """All texts of one run as tokens; `dev` is None when nothing is chosen."""
+
+    calibration: TokenSequences
+    calibration_summary: TextsSummary
+    dev: TokenizedEvaluation | None
+    test: TokenizedEvaluation
+
+
+def prepare_texts(work: Workspace, spec: EncoderSpec) -> Texts:
+    """Read, split, prove disjoint and tokenize; cached by the content of what is read.
+
+    Raises:
+        TextsError: a file is wrong, there are too few texts, or calibration and
+            evaluation share one.
+    """
+    settings = work.settings
+    parts = (
+        _source_fingerprint(settings.calibration),
+        _source_fingerprint(settings.eval),
+        settings.field,
+        settings.num_samples,
+        settings.seed,
+        settings.precision == "auto",
+        spec.tokenizer_sha256,
+        spec.max_seq_length,
+        spec.default_prompt,
+    )
+    folder = work.cached(
+        "texts",
+        "read, split and tokenize texts",
+        parts,
+        lambda into, progress: _build(work, spec, into, progress),
+    )
+    return _load(folder)
+
+
+def _source_fingerprint(source: str | None) -> object:
+    """Hash what a source holds; the built-in texts depend on this Python's library."""
+    if source is None:
+        return ["built-in", sys.version]
+    path = Path(source)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [(file.name, sha256_file(file)) for file in files if file.is_file()] or source
+
+
+def _build(work: Workspace, spec: EncoderSpec, folder: Path, progress: Progress) -> None:
+    from exporter.source.corpus import load_calibration, load_evaluation
+    from exporter.source.splits import assert_disjoint, evaluation_texts, split_evaluation
+    from exporter.source.tokenizer import load_tokenizer
+
+    settings = work.settings
+    sources = load_evaluation(settings.eval, field=settings.field)
+    splits = split_evaluation(sources, seed=settings.seed, choose=settings.precision == "auto")
+    sets = [split for split in (splits.dev, splits.test) if split is not None]
+    calibration = load_calibration(
+        settings.calibration,
+        field=settings.field,
+        num_samples=settings.num_samples,
+        seed=settings.seed,
+        exclude=evaluation_texts(splits),
+    )
+    assert_disjoint(calibration, splits)
+    tokenizer = load_tokenizer(spec)
+    tokens = tokenizer.encode(calibration.texts)
+    tokens.save(folder / "calibration.npz")
+    _write(folder / "calibration.json", asdict(_calibration_summary(calibration, tokens)))
+    for number, evaluation in enumerate(sets):
+        into = folder / ("test" if evaluation is splits.test else "dev")
+        into.mkdir()
+        _save_set(evaluation, into)
+        tokenizer.encode(evaluation.queries).save(into / "queries.npz")
+        tokenizer.encode(evaluation.documents).save(into / "documents.npz")
+        progress(number + 1, len(sets))
+
+
+def _calibration_summary(texts: TextSet, tokens: TokenSequences) -> TextsSummary:
+    return _summary(name=texts.name, origin=texts.origin, sha256=texts.sha256, tokens=[tokens])
+
+
+def _summary(
+    *,
+    name: str,
+    origin: str,
+    sha256: str,
+    tokens: list[TokenSequences],
+    num_queries: int = 0,
+    num_documents: int = 0,
+    note: str = "",
+) -> TextsSummary:
+    lengths = np.concatenate([t.lengths for t in tokens])
+    return TextsSummary(
+        name=name,
+        origin=origin,
+        sha256=sha256,
+        num_texts=len(lengths),
+        num_queries=num_queries,
+        num_documents=num_documents,
+        num_truncated=sum(t.num_truncated for t in tokens),
+        median_tokens=float(np.median(lengths)),
+        max_tokens=int(lengths.max()),
+        note=note,
+    )
+
+
+def _save_set(evaluation: EvaluationSet, folder: Path) -> None:
+    values = {
+        name: getattr(evaluation, name)
+        for name in evaluation.__dataclass_fields__
+        if name not in _ARRAYS
+    }
+    _write(folder / "set.json", values)
+    for name in _ARRAYS:
+        value = getattr(evaluation, name)
+        if value is not None:
+            np.savez(folder / f"{name}.npz", **asdict(value))
+
+
+def _load_set(folder: Path) -> EvaluationSet:
+    values = json.loads((folder / "set.json").read_text("utf-8"))
+    for name in ("query_ids", "queries", "document_ids", "documents"):
+        values[name] = tuple(values[name])
+    for name, kind in _ARRAYS.items():
+        path = folder / f"{name}.npz"
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as arrays:
+                values[name] = kind(**dict(arrays))
+    return EvaluationSet(**values)
+
+
+def _load(folder: Path) -> Texts:
+    dev = folder / "dev"
+    return Texts(
+        calibration=TokenSequences.load(folder / "calibration.npz"),
+        calibration_summary=TextsSummary(
+            **json.loads((folder / "calibration.json").read_text("utf-8"))
+        ),
+        dev=_load_tokenized(dev) if dev.is_dir() else None,
+        test=_load_tokenized(folder / "test"),
+    )
+
+
+def _load_tokenized(folder: Path) -> TokenizedEvaluation:
+    return TokenizedEvaluation(
+        texts=_load_set(folder),
+        queries=TokenSequences.load(folder / "queries.npz"),
+        documents=TokenSequences.load(folder / "documents.npz"),
+    )
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), "utf-8")

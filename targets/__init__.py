@@ -1,0 +1,1 @@
+"""The lower floor: contract, registry, hardware, devices, back ends."""

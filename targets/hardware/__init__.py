@@ -1,0 +1,1 @@
+"""Capability as data and live detection."""

@@ -1,0 +1,1 @@
+"""Intel OpenVINO for CPUs."""

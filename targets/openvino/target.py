@@ -1,0 +1,181 @@
+"""OpenVINO on x86 and ARM CPUs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from targets.contract import (
+    ArtifactFile,
+    Availability,
+    CompiledArtifact,
+    CompileRequest,
+    Device,
+    Hardware,
+    OnnxArtifact,
+    Precision,
+    Recipe,
+    RunPlan,
+    TargetSpec,
+)
+from targets.errors import NotInstalledError
+from targets.hardware.precisions import BACKINGS
+from targets.hashing import sha256_file
+from targets.openvino.ir import read_graph, write_ir
+from targets.openvino.layers import find_layers, nodes_kept_float, nodes_matching
+from targets.openvino.quantize import calibration_batches, compress_weights, quantize
+from targets.openvino.recipes import ACTIVATION_GROUPS, check_recipe, recipes_for
+from targets.openvino.sdk import EXTRA, INSTALL, import_openvino, is_installed, versions
+
+ADAPTER = Path(__file__).with_name("session.py")
+EMBEDDING = "sentence_embedding"
+
+_HINTS: Mapping[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_LENGTH_MULTIPLE = 16
+_MAX_BATCH_TOKENS = 2048
+
+
+class OpenVinoTarget:
+    """Builds OpenVINO IR in the precisions that a CPU supports."""
+
+    spec = TargetSpec(
+        name="openvino",
+        vendor="Intel",
+        runtime="OpenVINO",
+        precisions=("float32", "bfloat16", "float16", "int8"),
+        max_opset=23,
+        artifact_kind="OpenVINO IR",
+        extra=EXTRA,
+    )
+
+    def probe(self, device: Device) -> Availability:
+        """Say whether OpenVINO works and what the device is; never raises.
+
+        Without NNCF the target is available, but `missing` says that its int8 recipes
+        cannot be built and `candidates` leaves them out.
+        """
+        try:
+            import_openvino()
+            hardware = device.hardware()
+        except NotInstalledError as error:
+            return Availability(ok=False, missing=(_missing("openvino", error.why),))
+        except Exception as error:  # the contract: a probe answers, whatever a device does
+            found = f"device {device.name} does not say what it is: {error}"
+            return Availability(ok=False, missing=(found,), tool_versions=versions())
+        return Availability(
+            ok=True,
+            missing=() if is_installed("nncf") else (f"no int8: {_missing('nncf')}",),
+            device_name=hardware.model_name,
+            fingerprint=hardware.fingerprint,
+            features=_telling_features(hardware),
+            tool_versions=versions(),
+        )
+
+    def candidates(self, graph: OnnxArtifact | None, hardware: Hardware) -> tuple[Recipe, ...]:
+        """Return the recipes for this CPU, the FP32 baseline first."""
+        recipes = recipes_for(hardware)
+        if is_installed("nncf"):
+            return recipes
+        return tuple(recipe for recipe in recipes if recipe.quantizer == "none")
+
+    def compile(self, request: CompileRequest) -> CompiledArtifact:
+        """Build the IR of one recipe into `request.output_dir`.
+
+        The same request gives the same bytes: nothing in it is random (`request.seed` has
+        nothing to decide), names are stable, ranges do not depend on the order of texts.
+
+        Raises:
+            CompileError: the recipe is none of ours, one of its overrides matches no layer,
+                or OpenVINO or NNCF refuse the graph.
+            NotInstalledError: OpenVINO or NNCF is missing.
+            StorageError: the files cannot be written.
+        """
+        check_recipe(request.recipe)
+        started = time.perf_counter()
+        model = _build(request)
+        half = request.recipe.precision in ("bfloat16", "float16")
+        paths = write_ir(model, request.output_dir, half_weights=half)
+        return CompiledArtifact(
+            directory=request.output_dir,
+            files=tuple(_describe(path) for path in paths),
+            target=self.spec.name,
+            recipe=request.recipe,
+            built_from=request.graph.sha256,
+            device_requirement=request.recipe.requires,
+            tool_versions=versions(),
+            compile_s=time.perf_counter() - started,
+        )
+
+    def run_plan(
+        self, artifact: CompiledArtifact, graph: OnnxArtifact, pad_token_id: int, num_threads: int
+    ) -> RunPlan:
+        """Say what the runner must load, with every property that changes results or speed."""
+        return RunPlan(
+            adapter=ADAPTER,
+            model=artifact.directory / artifact.files[0].path,
+            inputs=tuple(tensor.name for tensor in graph.inputs),
+            output=EMBEDDING,
+            pad_token_id=pad_token_id,
+            embedding_dim=graph.embedding_dim,
+            max_seq_length=graph.max_seq_length,
+            options=_options(artifact.recipe, num_threads),
+            length_multiple=_LENGTH_MULTIPLE,
+            max_batch_tokens=_MAX_BATCH_TOKENS,
+        )
+
+    def ship(self, artifact: CompiledArtifact) -> tuple[tuple[str, str], ...]:
+        """Put the IR where loaders look by default; int8 also under its usual name."""
+        stem = Path(artifact.files[0].path).stem
+        names = ["openvino_model"]
+        if artifact.recipe.precision == "int8":
+            names.append("openvino_model_qint8_quantized")
+        return tuple(
+            (file.path, f"openvino/{name}{Path(file.path).suffix}")
+            for name in names
+            for file in artifact.files
+            if Path(file.path).stem == stem
+        )
+
+
+def _build(request: CompileRequest) -> Any:  # noqa: ANN401 - openvino is untyped
+    """Read the FP32 graph and quantize it as the recipe says."""
+    model = read_graph(request.graph.path)
+    recipe = request.recipe
+    if recipe.quantizer == "none":
+        return model
+    layers = find_layers(model)
+    matched = [n for one in recipe.overrides for n in nodes_matching(one, layers, recipe.name)]
+    kept_float = nodes_kept_float(layers, matched)
+    if recipe.quantizer == "nncf_weight_only":
+        return compress_weights(model, kept_float)
+    names = [tensor.name for tensor in request.graph.inputs]
+    batches = calibration_batches(request.calibration, names)
+    return quantize(model, batches, kept_float, request.progress)
+
+
+def _options(recipe: Recipe, num_threads: int) -> dict[str, str]:
+    """All properties explicit: OpenVINO's defaults differ between CPUs and versions."""
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[recipe.float_precision],
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(ACTIVATION_GROUPS.get(recipe.name, 0)),
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(num_threads),
+    }
+
+
+def _describe(path: Path) -> ArtifactFile:
+    return ArtifactFile(path=path.name, sha256=sha256_file(path), size_bytes=path.stat().st_size)
+
+
+def _telling_features(hardware: Hardware) -> tuple[str, ...]:
+    """Return the features that back any precision, out of the hundred that a CPU lists."""
+    telling = {one.feature for backings in BACKINGS.values() for one in backings}
+    return tuple(sorted(telling & hardware.features))
+
+
+def _missing(package: str, why: str = "") -> str:
+    detail = f" ({why})" if why else ""
+    return f"{package} is not installed: {INSTALL}{detail}"

@@ -1,0 +1,1 @@
+"""The self-contained program that runs on the device."""

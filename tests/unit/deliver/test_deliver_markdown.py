@@ -1,0 +1,101 @@
+"""`report.md`: what a release manager reads, also when the texts are hostile."""
+
+import os
+from pathlib import Path
+
+import pytest
+from deliver_records import CASES, HOSTILE, RIGHT_TO_LEFT
+from markdown_it import MarkdownIt
+
+from exporter.deliver.report import document_of, parse_report, to_json, to_markdown
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "report"
+PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+def markdown(name: str) -> str:
+    return to_markdown(parse_report(to_json(document_of(CASES[name]))))
+
+
+def tokens(text: str) -> list:
+    top = PARSER.parse(text)
+    return top + [child for token in top for child in token.children or ()]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name):
+    """Set UPDATE_GOLDEN=1 to write the files anew, then read the difference."""
+    path = GOLDEN / f"{name}.md"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(markdown(name), encoding="utf-8")
+    assert markdown(name) == path.read_text(encoding="utf-8")
+
+
+def test_the_verdict_comes_first_in_one_sentence():
+    lines = markdown("pass").splitlines()
+    assert lines[2] == (
+        "**✓ PASS**: bfloat16 for openvino on local (Intel(R) Xeon(R) Processor @ 2.60GHz) runs "
+        "1.92× [1.87, 1.98] as fast as FP32 and keeps 99.6 % of the neighbours."
+    )
+
+
+def test_a_percentile_without_enough_samples_says_how_many_are_needed():
+    text = markdown("pass")
+    assert "– (24 samples; 64 needed)" in text
+    assert "– (240 samples; 662 needed)" in text
+
+
+def test_a_target_that_was_not_run_shows_no_figures():
+    text = markdown("not_run")
+    assert "tensorrt on local was not run: there is no NVIDIA driver on this machine" in text
+    assert "Not measured." in text
+    assert " ms" not in text
+
+
+def test_a_missed_threshold_is_never_rounded_to_look_kept():
+    assert "0.96999 | [0.96910, 0.96999] | ≥ 0.97000" in markdown("fail")
+
+
+def test_what_came_from_the_cache_says_when_it_was_taken():
+    assert "| embed the reference | 2026-03-01T09:00:00+00:00 |" in markdown("pass")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_row_of_a_table_has_its_columns_and_no_html_or_link_appears(name):
+    found = {token.type for token in tokens(markdown(name))}
+    assert not found & {"html_block", "html_inline", "link_open", "image", "s_open"}
+    for table in tables(markdown(name)):
+        assert len({row.replace("\\|", "").count("|") for row in table}) == 1
+
+
+def tables(text: str) -> list[list[str]]:
+    found, lines = [], []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            lines.append(line)
+        elif lines:
+            found.append(lines)
+            lines = []
+    return found
+
+
+def test_hostile_texts_keep_the_structure():
+    usual = headings("pass")
+    assert [h for h in headings("hostile") if not h.startswith("openvino on")][1:] == [
+        h for h in usual if not h.startswith("openvino on")
+    ][1:]
+
+
+def headings(name: str) -> list[str]:
+    parsed = PARSER.parse(markdown(name))
+    return [parsed[i + 1].content for i, t in enumerate(parsed) if t.type == "heading_open"]
+
+
+def test_hostile_texts_are_shown_and_not_obeyed():
+    text = markdown("hostile")
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    shown = [token.content for token in tokens(text) if token.type == "code_inline"]
+    assert any(content.startswith("<script>alert(1)</script>") for content in shown)
+    assert f"\u2068{RIGHT_TO_LEFT}\u2069" in shown
+    assert HOSTILE not in text

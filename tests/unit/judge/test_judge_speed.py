@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from judge_sets import estimate, latency
+
+from exporter.judge.latency import summarize
+from exporter.judge.policy import Policy
+from exporter.judge.speed import judge_int8_gain, judge_speed, mean_speedup
+from exporter.values import TimedSeries
+
+
+def mixes(single, batched):
+    return [latency("mix-single", single), latency("mix-batched", batched)]
+
+
+def test_the_figure_is_the_geometric_mean_of_the_mixes():
+    found = mean_speedup(mixes(estimate(2.0, 1.8, 2.2, 7), estimate(8.0, 5.0, 9.0, 5)))
+    assert found.value == pytest.approx(4.0)
+    assert found.interval.low == pytest.approx(3.0)
+    assert found.num_samples == 5
+
+
+def test_fixed_shapes_do_not_count():
+    shapes = [latency("32x128", estimate(4.0, 3.9, 4.1))]
+    assert mean_speedup(shapes) is None
+    (check,) = judge_speed(
+        [*shapes, *mixes(estimate(0.9, 0.88, 0.92), estimate(0.9, 0.88, 0.92))],
+        Policy(),
+        is_baseline=False,
+    )
+    assert check.verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(1.2, 1.4, "pass"), (0.9, 1.7, "inconclusive"), (0.8, 0.95, "fail")],
+)
+def test_speed_against_fp32(low, high, verdict):
+    speedup = estimate((low + high) / 2, low, high, 7)
+    (check,) = judge_speed(mixes(speedup, speedup), Policy(), is_baseline=False)
+    assert (check.name, check.verdict, check.unit) == ("speedup", verdict, "x")
+    assert ("rounds would decide" in check.reason) == (verdict == "inconclusive")
+    assert check.details["mix-single"] == f"{speedup.value:.2f}x"
+
+
+def test_the_baseline_is_not_compared_with_itself():
+    (check,) = judge_speed(mixes(estimate(1, 1, 1), estimate(1, 1, 1)), Policy(), is_baseline=True)
+    assert check.verdict == "not_run"
+    assert "baseline" in check.reason
+
+
+@pytest.mark.parametrize("latencies", [[], mixes(None, None), [latency("1x16", estimate(2, 2, 2))]])
+def test_speed_that_nobody_measured_is_not_run(latencies):
+    (check,) = judge_speed(latencies, Policy(), is_baseline=False)
+    assert check.verdict == "not_run"
+    assert "mix-single" in check.reason
+
+
+@pytest.mark.parametrize(
+    ("int8", "verdict"),
+    [((3.0, 2.9, 3.1), "pass"), ((2.02, 1.9, 2.1), "inconclusive"), ((1.5, 1.4, 1.6), "fail")],
+)
+def test_int8_must_beat_the_best_float(int8, verdict):
+    ours, best = estimate(*int8, 7), estimate(2.0, 1.95, 2.05, 7)
+    check = judge_int8_gain(mixes(ours, ours), mixes(best, best))
+    assert (check.name, check.verdict) == ("int8_gain", verdict)
+    assert check.value == pytest.approx(int8[0] / 2.0)
+    assert ("not faster than the device's best float" in check.reason) == (verdict == "fail")
+
+
+def test_int8_gain_compares_the_same_mixes_only():
+    int8 = mixes(estimate(2, 1.9, 2.1), estimate(9, 8, 10))
+    best_float = [latency("mix-single", estimate(4, 3.9, 4.1))]
+    assert judge_int8_gain(int8, best_float).value == pytest.approx(0.5)
+    assert judge_int8_gain(int8, [latency("mix-batched", None)]).verdict == "not_run"
+
+
+def test_the_gains_interval_covers():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(150):
+        times = {"fp32": 6.0, "bf16": 3.0, "int8": 2.0}
+        noise = rng.lognormal(sigma=0.05, size=(3, 7, 2))
+        samples = {name: ms * noise[i] for i, (name, ms) in enumerate(times.items())}
+        taken = TimedSeries(workload="mix-single", texts_per_sample=1, samples_ms=samples)
+        check = judge_int8_gain(
+            [summarize(taken, "int8", "fp32")], [summarize(taken, "bf16", "fp32")]
+        )
+        covered.append(check.interval.low <= 1.5 <= check.interval.high)
+    assert np.mean(covered) >= 0.95

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from targets.runner.machine import memory_bytes, restart_peak, tool_versions
+
+LIMIT = """
+import json, os, sys
+from targets.runner.machine import limit_threads
+assert "numpy" not in sys.modules
+facts, warnings = limit_threads({n})
+print(json.dumps([facts, warnings, os.environ["OMP_NUM_THREADS"], sorted(os.sched_getaffinity(0))]))
+"""
+
+
+def test_threads_are_limited_before_numpy_is_there():
+    code = LIMIT.format(n=1)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    facts, warnings, omp, cpus = json.loads(out.stdout)
+    assert facts == {"num_threads": "1", "cpus": str(cpus[0])}
+    assert (warnings, omp, len(cpus)) == ([], "1", 1)
+
+
+def test_memory_grows_with_what_is_held():
+    before, _ = memory_bytes()
+    ballast = np.ones(8_000_000)
+    after, peak = memory_bytes()
+    assert after - before > 0.9 * ballast.nbytes
+    assert peak >= after
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can restart the peak")
+def test_the_peak_can_begin_again():
+    ballast = np.ones(8_000_000)
+    assert restart_peak()
+    high = memory_bytes()[1]
+    del ballast
+    assert restart_peak()
+    assert memory_bytes()[1] < high - 50e6
+
+
+def test_versions_name_python_and_numpy():
+    versions = tool_versions()
+    assert versions["numpy"] == np.__version__
+    assert versions["python"].startswith("3.")
