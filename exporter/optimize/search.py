@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from exporter.values import CandidateResult, Estimate, Latency
+from exporter.values import CandidateResult, Estimate
 from targets.contract import Check, Recipe
 from targets.errors import ConfigError
+
+HEAT_MARGIN = 0.2
+"""How far behind the fastest a candidate of the heat may be and still race on; single rounds
+of one artifact were seen to differ by up to 15 % on a shared machine."""
+
+MAX_FINALISTS = 3
 
 
 def select_recipes(candidates: Sequence[Recipe], precision: str) -> tuple[Recipe, ...]:
@@ -89,6 +95,12 @@ def _settled(
     return replace(result, reason=f"{mine:.2f}x FP32 on the mixes, {winner} {best:.2f}x")
 
 
-def latency_of(latencies: Sequence[Latency], workload: str) -> Latency | None:
-    """Return one workload's latency, if it was taken."""
-    return next((latency for latency in latencies if latency.workload == workload), None)
+def finalists(speedups: Mapping[str, Estimate]) -> tuple[str, ...]:
+    """Return the candidates of the heat that may yet win, fastest first.
+
+    A candidate is out when even the friendly end of its tolerance stays behind the
+    fastest: two rounds give no interval worth the name, so a fixed margin stands for it.
+    """
+    ranked = sorted(speedups, key=lambda name: -speedups[name].value)
+    bar = speedups[ranked[0]].value * (1.0 - HEAT_MARGIN) if ranked else 0.0
+    return tuple(name for name in ranked if speedups[name].value >= bar)[:MAX_FINALISTS]

@@ -12,7 +12,10 @@ SHAPES: tuple[tuple[int, int], ...] = ((1, 16), (1, 32), (1, 128), (1, 256), (8,
 MIX_SINGLE = "mix-single"
 MIX_BATCHED = "mix-batched"
 MIX_TEXTS = 64
-"""Texts in a mix: enough for a 90th percentile within one round."""
+"""Texts in the mixes that a report quotes: enough for a 90th percentile within one round."""
+
+HEAT_TEXTS = 40
+"""Texts in the mixes that candidates race on."""
 
 
 def shape_workloads(max_seq_length: int) -> tuple[Workload, ...]:
@@ -24,16 +27,19 @@ def shape_workloads(max_seq_length: int) -> tuple[Workload, ...]:
     )
 
 
-def mix_workloads(requests: TokenSequences, documents: TokenSequences) -> tuple[Workload, Workload]:
+def mix_workloads(
+    requests: TokenSequences, documents: TokenSequences, num_texts: int = MIX_TEXTS
+) -> tuple[Workload, Workload]:
     """Return the two real mixes: single requests, and documents batched by length.
 
     Args:
         requests: tokens of what is embedded one by one in service (queries).
         documents: tokens of what is embedded in bulk (the index).
+        num_texts: texts in each mix.
     """
     return (
-        Workload(name=MIX_SINGLE, kind="single", tokens=spread_by_length(requests, MIX_TEXTS)),
-        Workload(name=MIX_BATCHED, kind="batched", tokens=spread_by_length(documents, MIX_TEXTS)),
+        Workload(name=MIX_SINGLE, kind="single", tokens=spread_by_length(requests, num_texts)),
+        Workload(name=MIX_BATCHED, kind="batched", tokens=spread_by_length(documents, num_texts)),
     )
 
 

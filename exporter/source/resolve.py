@@ -81,7 +81,7 @@ def resolve_encoder(
         architecture=str((config.get("architectures") or ["unknown"])[0]),
         model_type=str(config["model_type"]),
         pooling="+".join(modes),
-        normalize=bool(modules) and modules[-1].name == "Normalize" and not truncated,
+        normalize=_ends_normalized(modules) and not truncated,
         modules=tuple(m.name for m in modules) or ("Transformer", "Pooling"),
         embedding_dim=dim,
         max_seq_length=limit.max_seq_length,
@@ -92,6 +92,12 @@ def resolve_encoder(
         trust_remote_code=trust_remote_code,
         warnings=(*pooling_notes, *limit.warnings),
     )
+
+
+def _ends_normalized(modules: tuple[ModuleFiles, ...]) -> bool:
+    """Say whether nothing follows the normalization (dropout does nothing in evaluation)."""
+    names = [module.name for module in modules if module.name != "Dropout"]
+    return names[-1:] == ["Normalize"]
 
 
 def _model_config(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,13 @@ from exporter.judge import (
 from exporter.optimize.rounds import FULL
 from exporter.optimize.workloads import shape_workloads, spread_by_length
 from exporter.steps.execution import Built
-from exporter.steps.tournament import Contest, Outcome, fidelity_of, mixes_of
+from exporter.steps.tournament import (
+    TEST_STABILITY_TEXTS,
+    Contest,
+    Outcome,
+    fidelity_of,
+    mixes_of,
+)
 from exporter.values import EvaluationEmbeddings, Latency, TargetResult
 from targets.contract import Check
 
@@ -30,7 +36,7 @@ def certify(
     """
     chosen = outcome.chosen
     test = contest.texts.test
-    fidelity = fidelity_of(contest, chosen, test, test_reference)
+    fidelity = fidelity_of(contest, chosen, test, test_reference, TEST_STABILITY_TEXTS)
     latency, best_float = _latencies(contest, outcome)
     sample = spread_by_length(test.documents, _INSPECTED_TEXTS)
     runner, executed = contest.bench.look_into(chosen, sample)

@@ -6,9 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exporter.judge import Policy, assess, judge_fidelity, mean_speedup, stability_from, summarize
-from exporter.optimize.rounds import SELECTION
-from exporter.optimize.search import choose, is_float, quality_reason, select_recipes
-from exporter.optimize.workloads import mix_workloads, spread_by_length
+from exporter.optimize.rounds import FINAL, HEAT, Protocol
+from exporter.optimize.search import choose, finalists, is_float, quality_reason, select_recipes
+from exporter.optimize.workloads import (
+    HEAT_TEXTS,
+    MIX_TEXTS,
+    mix_workloads,
+    spread_by_length,
+)
 from exporter.steps.execution import Bench, Built, Stand, build_artifact
 from exporter.steps.texts import Texts, TokenizedEvaluation
 from exporter.steps.workspace import Workspace
@@ -31,7 +36,8 @@ from targets.contract import (
 )
 from targets.errors import CompileError, DeviceError, NonFiniteError
 
-STABILITY_TEXTS = 48
+DEV_STABILITY_TEXTS = 16
+TEST_STABILITY_TEXTS = 48
 _WAYS: Mapping[str, Batching] = {
     "alone": ALONE,
     "batched": Batching(),
@@ -62,18 +68,22 @@ class Contest:
     policy: Policy
 
 
-def mixes_of(evaluation: TokenizedEvaluation) -> tuple[Workload, Workload]:
+def mixes_of(
+    evaluation: TokenizedEvaluation, num_texts: int = MIX_TEXTS
+) -> tuple[Workload, Workload]:
     """Return the real mixes: queries one by one, documents in bulk."""
     requests = evaluation.queries if len(evaluation.queries) else evaluation.documents
-    return mix_workloads(requests, evaluation.documents)
+    return mix_workloads(requests, evaluation.documents, num_texts)
 
 
-def stability_of(contest: Contest, built: Built, tokens: TokenSequences) -> Stability:
+def stability_of(
+    contest: Contest, built: Built, tokens: TokenSequences, num_texts: int
+) -> Stability:
     """Embed the same texts alone, batched, padded and in another order, and compare.
 
     Another order means other batch mates, which is what dynamic quantization depends on.
     """
-    sample = spread_by_length(tokens, STABILITY_TEXTS)
+    sample = spread_by_length(tokens, num_texts)
     rows: Mapping[str, FloatArray] = contest.bench.embed_in_company(built, sample, _WAYS)
     return stability_from(rows["alone"], rows["batched"], rows["padded"], rows["shuffled"])
 
@@ -140,7 +150,7 @@ def _judge_on_dev(
     dev = contest.texts.dev
     if dev is None or reference is None:
         return CandidateResult(recipe=built.recipe, status="eligible", reason="not judged: forced")
-    fidelity = fidelity_of(contest, built, dev, reference)
+    fidelity = fidelity_of(contest, built, dev, reference, DEV_STABILITY_TEXTS)
     checks = judge_fidelity(fidelity, contest.policy)
     why = quality_reason(checks)
     return CandidateResult(
@@ -157,6 +167,7 @@ def fidelity_of(
     built: Built,
     evaluation: TokenizedEvaluation,
     reference: EvaluationEmbeddings,
+    stability_texts: int,
 ) -> Fidelity:
     """Embed an evaluation set on the device and compare it with FP32's embeddings."""
     embedded = contest.bench.embed(built, evaluation)
@@ -166,7 +177,7 @@ def fidelity_of(
         embedded,
         lengths=(evaluation.queries.lengths, evaluation.documents.lengths),
         k=contest.policy.k,
-        stability=stability_of(contest, built, evaluation.documents),
+        stability=stability_of(contest, built, evaluation.documents, stability_texts),
         seed=contest.work.settings.seed,
     )
 
@@ -174,28 +185,40 @@ def fidelity_of(
 def _race(
     contest: Contest, results: Sequence[CandidateResult], built: Mapping[str, Built]
 ) -> tuple[list[CandidateResult], dict[str, Estimate]]:
-    """Time the eligible candidates beside FP32 on the real mixes."""
+    """Time the eligible candidates beside FP32: a heat for all, a final for the fastest."""
     baseline = results[0].recipe.name
-    runners = [
-        built[result.recipe.name]
-        for result in results
-        if result.status == "eligible" or result.recipe.name == baseline
-    ]
-    if len(runners) < 2:
+    running = [r.recipe.name for r in results if r.status == "eligible" and r != results[0]]
+    if not running:
         return list(results), {}
-    evaluation = contest.texts.dev or contest.texts.test
-    series = contest.bench.time(
-        "time the candidates in turns", runners, mixes_of(evaluation), SELECTION
+    timed = _timed(contest, "heat: time all candidates in turns", baseline, running, built, HEAT)
+    in_final = finalists(_speedups(timed, baseline))
+    for name in set(running) - set(in_final):
+        contest.bench.stop(name)
+    timed |= _timed(contest, "final: time the fastest in turns", baseline, in_final, built, FINAL)
+    return [replace(r, latency=timed.get(r.recipe.name, ())) for r in results], _speedups(
+        timed, baseline
     )
-    timed: dict[str, tuple[Latency, ...]] = {
-        entry.recipe.name: tuple(summarize(one, entry.recipe.name, baseline) for one in series)
-        for entry in runners
+
+
+def _timed(
+    contest: Contest,
+    title: str,
+    baseline: str,
+    names: Sequence[str],
+    built: Mapping[str, Built],
+    protocol: Protocol,
+) -> dict[str, tuple[Latency, ...]]:
+    evaluation = contest.texts.dev or contest.texts.test
+    contenders = [built[name] for name in (baseline, *names)]
+    series = contest.bench.time(title, contenders, mixes_of(evaluation, HEAT_TEXTS), protocol)
+    return {
+        name: tuple(summarize(one, name, baseline) for one in series) for name in (baseline, *names)
     }
-    speedups = {
-        name: mean_speedup(latencies) for name, latencies in timed.items() if name != baseline
-    }
-    found = {name: estimate for name, estimate in speedups.items() if estimate is not None}
-    return [replace(r, latency=timed.get(r.recipe.name, ())) for r in results], found
+
+
+def _speedups(timed: Mapping[str, Sequence[Latency]], baseline: str) -> dict[str, Estimate]:
+    found = {name: mean_speedup(latency) for name, latency in timed.items() if name != baseline}
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
 def _best_float(results: Sequence[CandidateResult], speedups: Mapping[str, Estimate]) -> str:

@@ -190,7 +190,17 @@ def speed_on_mixes(target: TargetSection) -> list[str]:
 
 def notes(report: Report) -> list[str]:
     """Gather everything a reader must know before relying on the figures."""
-    return [*_model_notes(report), *_texts_notes(report), *_target_notes(report)]
+    about = [
+        f"{kind} texts ({texts.name}): {texts.note}"
+        for kind, texts in text_sets(report)
+        if texts.note
+    ]
+    return [*about, *warnings(report)]
+
+
+def warnings(report: Report) -> list[str]:
+    """Gather what is out of the ordinary, without the descriptions of the text sets."""
+    return [*_model_notes(report), *_texts_cut(report), *_target_notes(report)]
 
 
 def _model_notes(report: Report) -> Iterator[str]:
@@ -199,10 +209,8 @@ def _model_notes(report: Report) -> Iterator[str]:
     yield from report.model.warnings
 
 
-def _texts_notes(report: Report) -> Iterator[str]:
+def _texts_cut(report: Report) -> Iterator[str]:
     for kind, texts in text_sets(report):
-        if texts.note:
-            yield f"{kind} texts ({texts.name}): {texts.note}"
         if texts.num_truncated:
             limit = report.model.max_seq_length
             yield (

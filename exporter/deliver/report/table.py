@@ -14,7 +14,6 @@ from exporter.deliver.report.headline import (
     VERDICT_SYMBOLS,
     VERDICT_WORDS,
     mix_names,
-    notes,
     open_checks,
     place_name,
     question,
@@ -22,6 +21,7 @@ from exporter.deliver.report.headline import (
     speed_on_mixes,
     target_sentence,
     target_verdict,
+    warnings,
 )
 from exporter.deliver.report.text import isolated, name, one_line, shorten, visible
 from targets.contract import Check, Verdict
@@ -154,8 +154,8 @@ class _Layout:
                 yield self.line((f"{recipe}:", "bold"), (one_line(candidate.reason), ""))
 
     def notes(self, report: Report) -> Iterator[RenderableType]:
-        for note in notes(report):
-            yield self.line(("note:", "bold"), (note, ""))
+        for warning in warnings(report):
+            yield self.line(("note:", "bold"), (warning, ""))
 
     # ------------------------------------------------------------------- candidates
 
@@ -172,7 +172,7 @@ class _Layout:
             pad_edge=False,
             show_edge=False,
         )
-        table.add_column("recipe", overflow="fold", min_width=12)
+        table.add_column("recipe", overflow="fold", min_width=16)
         figures_of = ("size", "mean\ncosine", _overlap_header(target.candidates))
         for header in figures_of:
             table.add_column(header, justify="right", no_wrap=True)
@@ -187,7 +187,7 @@ class _Layout:
 
     def _mix_header(self, mix: str) -> Text:
         return (
-            self.text("speed-up").append("\n").append(self.text(mix.removeprefix("mix-"), "", 12))
+            self.text("× FP32").append("\n").append(self.text(mix.removeprefix("mix-"), "", 12))
         )
 
     def _row(self, candidate: CandidateSection, mixes: Sequence[str]) -> list[Text]:

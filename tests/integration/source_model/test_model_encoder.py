@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import warnings
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from tiny_models import BERT, HIDDEN, TEXTS
 from exporter.source.encoder import load_encoder
 from exporter.source.modules import POOLING_MODES
 from exporter.source.parity import LEAST_COSINE, check_parity
+from exporter.source.quiet import quiet
 from exporter.source.resolve import resolve_encoder
+from exporter.source.self_check import check_against_sentence_transformers
 from exporter.source.sidecar import copy_sidecar
 from exporter.source.tokenizer import load_tokenizer
 from exporter.source.torch_module import build_module
@@ -233,6 +236,35 @@ def test_classifier_checkpoint_is_said_aloud(bert: Exported, tmp_path: Path) -> 
     warnings_said = load_encoder(resolve_encoder(str(plain), pooling="mean")).warnings
     assert any("text-classification" in warning for warning in warnings_said)
     assert bert.encoder.warnings == ()
+
+
+def _self_check(bert: Exported, **changes: object) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    with warnings.catch_warnings():
+        # Deprecations inside Sentence Transformers' own loading.
+        warnings.simplefilter("ignore")
+        model = SentenceTransformer(str(bert.folder), device="cpu")
+    spec = replace(bert.encoder.spec, **changes)
+    check_against_sentence_transformers(bert.encoder.embed, spec, model)
+
+
+def test_self_check_passes_and_sees_other_tokens_and_embeddings(bert: Exported) -> None:
+    _self_check(bert)
+    with pytest.raises(ModelError, match="our tokens of"):
+        _self_check(bert, max_seq_length=12)
+    with pytest.raises(ModelError, match="our embeddings are not"):
+        _self_check(bert, default_prompt="Find: ")
+
+
+def test_loggers_and_warnings_are_given_back() -> None:
+    logger = logging.getLogger("transformers")
+    before = (logger.handlers, logger.level, logger.propagate, warnings.filters[:])
+    with quiet() as messages:
+        logger.warning("kept")
+        warnings.warn("swallowed", UserWarning, stacklevel=1)
+    assert messages == ["kept"]
+    assert before == (logger.handlers, logger.level, logger.propagate, warnings.filters[:])
 
 
 def test_loading_and_embedding_are_silent(

@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 import pytest
 from conftest import Exported
-from tiny_models import BERT, HIDDEN, MAX_LENGTH
+from tiny_models import HIDDEN, MAX_LENGTH
 
-from exporter.source.encoder import LoadedEncoder, load_encoder
+from exporter.source.encoder import LoadedEncoder
 from exporter.source.onnx_export import export_onnx, read_onnx_artifact
+from exporter.source.onnx_file import MAX_INLINE_WEIGHTS_BYTES, write_model
 from exporter.source.parity import LEAST_COSINE, check_parity
-from exporter.source.resolve import resolve_encoder
 from exporter.source.torch_module import build_module
 from targets.contract import OnnxArtifact
 from targets.errors import ExportError, NonFiniteError, ParityError, StorageError
@@ -151,8 +151,20 @@ def test_missing_graph_is_refused(tmp_path: Path) -> None:
 
 
 def test_unwritable_folder(bert: Exported, tmp_path: Path) -> None:
+    import onnx_ir
+
+    model = onnx_ir.load(bert.artifact.path)
     with pytest.raises(StorageError, match="cannot be written"):
-        export_onnx(bert.encoder, tmp_path / "missing")
+        write_model(model, tmp_path / "missing" / "model.onnx", MAX_INLINE_WEIGHTS_BYTES)
+
+
+def test_invalid_graph_is_refused(bert: Exported, tmp_path: Path) -> None:
+    import onnx_ir
+
+    model = onnx_ir.load(bert.artifact.path)
+    next(node for node in model.graph if node.op_type == "Softmax").op_type = "Softmaxx"
+    with pytest.raises(ExportError, match="not valid ONNX"):
+        write_model(model, tmp_path / "model.onnx", MAX_INLINE_WEIGHTS_BYTES)
 
 
 # ------------------------------------------------------------------------------ parity
@@ -217,19 +229,17 @@ def test_unloadable_graph_fails(bert: Exported, tmp_path: Path) -> None:
         check_parity(bert.encoder, artifact, bert.tokens)
 
 
-def test_model_that_torch_cannot_export(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_model_that_torch_cannot_export(bert: Exported, tmp_path: Path) -> None:
     import torch
-
-    encoder = load_encoder(resolve_encoder(str(make_model(BERT))))
 
     class Branching(torch.nn.Module):
         def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            if features["sentence_embedding"].sum() > 0:  # depends on the data
-                features["sentence_embedding"] = -features["sentence_embedding"]
-            return features
+            states = features["input_ids"].unsqueeze(-1).float()
+            if states.sum() > 0:  # depends on the data
+                states = -states
+            return {"token_embeddings": states, "sentence_embedding": states.sum(1)}
 
-    modules = [*encoder.module.chain, Branching()]
-    broken = replace(encoder, module=build_module(modules, HIDDEN))
+    broken = replace(bert.encoder, module=build_module([Branching()], HIDDEN))
     with pytest.raises(ExportError, match="cannot be exported to ONNX") as caught:
         export_onnx(broken, tmp_path)
     assert caught.value.why

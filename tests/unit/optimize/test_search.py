@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.optimize.search import choose, quality_reason, select_recipes
+from exporter.optimize.search import HEAT_MARGIN, choose, finalists, quality_reason, select_recipes
 from exporter.values import CandidateResult, Estimate
 from targets.contract import Check, Interval, Recipe
 from targets.errors import ConfigError
@@ -100,3 +100,17 @@ def test_what_is_not_passed_is_the_reason(verdict):
 
 def test_a_check_without_a_figure_gives_its_own_reason():
     assert quality_reason([check("not_run", value=None)]) == "overlap@10: few queries"
+
+
+def test_the_heat_keeps_who_may_yet_win():
+    bar = 3.0 * (1 - HEAT_MARGIN)
+    heat = {"a": speed(1.0), "b": speed(3.0), "c": speed(bar + 0.01), "d": speed(bar - 0.01)}
+    assert finalists(heat) == ("b", "c")
+
+
+def test_the_final_is_small():
+    assert finalists({name: speed(2.0) for name in "abcde"}) == ("a", "b", "c")
+
+
+def test_nobody_ran():
+    assert finalists({}) == ()

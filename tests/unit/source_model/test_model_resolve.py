@@ -95,6 +95,11 @@ def test_prompts_and_default_prompt(tmp_path: Path) -> None:
     assert spec.default_prompt == "query: "
 
 
+def test_dropout_behind_the_normalization_changes_nothing(tmp_path: Path) -> None:
+    last = {"idx": 3, "name": "3", "path": "3_D", "type": "sentence_transformers.models.Dropout"}
+    assert resolve_encoder(str(sentence_model(tmp_path, modules=[*OLD_MODULES, last]))).normalize
+
+
 def test_truncated_embedding_is_not_normalized(tmp_path: Path) -> None:
     folder = sentence_model(tmp_path)
     write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 4})
@@ -166,6 +171,22 @@ def test_unreachable_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     with pytest.raises(ModelError, match="neither in the hub's cache nor reachable") as caught:
         resolve_encoder("nobody/no-such-model")
     assert "--model FOLDER" in caught.value.hint
+
+
+def test_model_in_the_hubs_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--somebody--some-model"
+    sentence_model(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    spec = resolve_encoder("somebody/some-model")
+    assert (spec.source, spec.model_id, spec.revision) == ("hub", "somebody/some-model", commit)
+    with pytest.raises(ModelError, match="at revision elsewhere"):
+        resolve_encoder("somebody/some-model", revision="elsewhere")
 
 
 def test_missing_package_and_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

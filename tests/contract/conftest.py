@@ -1,0 +1,5 @@
+"""Assertions in the suite's own modules say what they compared."""
+
+import pytest
+
+pytest.register_assert_rewrite("checks", "conformance", "subjects")
