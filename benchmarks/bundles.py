@@ -67,7 +67,7 @@ def bundle_plan(bundle: Path, report: Report, pad_token_id: int, num_threads: in
     section = chosen_section(report)
     artifact = _artifact_of(bundle, report, section)
     plan = load_target(section.target).run_plan(
-        artifact, _graph_of(bundle, report), pad_token_id, num_threads
+        artifact, graph_of(bundle, report), pad_token_id, num_threads
     )
     if dict(plan.options) != dict(section.options):
         raise StorageError(
@@ -114,7 +114,8 @@ def _required(bundle: Path, section: TargetSection) -> tuple[Recipe, ArtifactFil
     )
 
 
-def _graph_of(bundle: Path, report: Report) -> OnnxArtifact:
+def graph_of(bundle: Path, report: Report) -> OnnxArtifact:
+    """Return a bundle's FP32 graph as its report describes it."""
     model = report.model
     return OnnxArtifact(
         path=bundle / "onnx" / "model.onnx",

@@ -14,6 +14,7 @@ from exporter.steps.texts import TokenizedEvaluation
 from exporter.steps.workspace import Workspace, tool_versions
 from exporter.values import EncoderSpec, EvaluationEmbeddings, ParityReport
 from targets.contract import OnnxArtifact, Progress, TokenSequences
+from targets.hashing import sha256_file, sha256_json
 
 if TYPE_CHECKING:
     from exporter.source.encoder import LoadedEncoder
@@ -28,6 +29,12 @@ class Graph:
 
     artifact: OnnxArtifact
     parity: ParityReport
+
+
+def _settings_sha256(directory: Path) -> str:
+    """Hash what else decides embeddings: every configuration, and the weights of later modules."""
+    files = [*directory.rglob("*.json"), *directory.glob("*/*.safetensors")]
+    return sha256_json([(str(f.relative_to(directory)), sha256_file(f)) for f in sorted(files)])
 
 
 class Source:
@@ -52,6 +59,7 @@ class Source:
         return (
             (spec.model_id, spec.revision, spec.weights_sha256, spec.tokenizer_sha256),
             (spec.modules, spec.pooling, spec.normalize, spec.max_seq_length),
+            _settings_sha256(spec.directory),
             tool_versions(_TOOLS),
         )
 
@@ -67,7 +75,7 @@ class Source:
             from exporter.source.parity import check_parity
 
             artifact = export_onnx(self._encoder, folder)
-            parity = check_parity(self._encoder, artifact, parity_tokens)
+            parity = check_parity(self._encoder, artifact, parity_tokens, progress=progress)
             (folder / "parity.json").write_bytes(dump_json(parity))
             (folder / "artifact.json").write_bytes(dump_json(artifact))
 

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from exported_model import Exported
 from tiny_models import BERT, FAMILIES, TEXTS, Family, build
 
-from exporter.source.encoder import LoadedEncoder, load_encoder
+from exporter.source.encoder import load_encoder
 from exporter.source.onnx_export import export_onnx
 from exporter.source.resolve import resolve_encoder
-from exporter.source.tokenizer import TextTokenizer, load_tokenizer
-from targets.contract import OnnxArtifact, TokenSequences
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A tiny model from its folder to its graph."""
-
-    folder: Path
-    tokenizer: TextTokenizer
-    tokens: TokenSequences
-    encoder: LoadedEncoder
-    artifact: OnnxArtifact
+from exporter.source.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="session")

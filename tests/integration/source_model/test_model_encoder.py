@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Exported
+from exported_model import Exported
 from tiny_models import BERT, HIDDEN, TEXTS
 
 from exporter.source.encoder import load_encoder

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import onnx
 import pytest
-from conftest import Exported
+from exported_model import Exported
 from tiny_models import HIDDEN, MAX_LENGTH, TEXTS, Family
 
 from exporter.source.parity import LEAST_COSINE, check_parity

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import Exported
+from exported_model import Exported
 from tiny_models import HIDDEN, MAX_LENGTH
 
 from exporter.source.encoder import LoadedEncoder

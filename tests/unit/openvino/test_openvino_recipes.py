@@ -1,0 +1,155 @@
+"""Which recipes OpenVINO is given on which CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from targets.contract import Hardware, LayerOverride, Recipe
+from targets.errors import CompileError
+from targets.hardware.precisions import is_backed
+from targets.openvino.recipes import (
+    ACTIVATION_GROUPS,
+    ATTENTION_PRODUCTS,
+    FFN_DOWN,
+    best_float,
+    check_recipe,
+    recipes_for,
+)
+
+
+def cpu(*features: str) -> Hardware:
+    return Hardware(
+        architecture="",
+        vendor="",
+        model_name="",
+        microarchitecture="",
+        features=frozenset(features),
+        num_cores=1,
+        memory_bytes=1,
+    )
+
+
+HASWELL = cpu("avx2", "fma")
+ALDER_LAKE = cpu("avx2", "avx_vnni")
+CASCADE_LAKE = cpu("avx512f", "avx512_vnni")
+COOPER_LAKE = cpu("avx512f", "avx512_vnni", "avx512_bf16")
+SAPPHIRE_RAPIDS = cpu("avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+CORTEX_A72 = cpu("asimd")
+NEOVERSE_N1 = cpu("asimd", "asimdhp", "fphp", "asimddp")
+
+CALIBRATED = ["int8", "int8-attention-float", "int8-mixed"]
+DYNAMIC = ["int8-dynamic", "int8-dynamic-128"]
+
+
+def names(hardware: Hardware) -> list[str]:
+    return [recipe.name for recipe in recipes_for(hardware)]
+
+
+def named(hardware: Hardware, name: str) -> Recipe:
+    return next(recipe for recipe in recipes_for(hardware) if recipe.name == name)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "expected"),
+    [
+        (HASWELL, ["float32", *CALIBRATED, "int8-weights"]),
+        (ALDER_LAKE, ["float32", *DYNAMIC, *CALIBRATED, "int8-weights"]),
+        (CASCADE_LAKE, ["float32", *DYNAMIC, *CALIBRATED, "int8-weights"]),
+        (COOPER_LAKE, ["float32", "bfloat16", *DYNAMIC, *CALIBRATED, "int8-weights"]),
+        (SAPPHIRE_RAPIDS, ["float32", "bfloat16", *CALIBRATED, "int8-weights"]),
+        (CORTEX_A72, ["float32", *CALIBRATED, "int8-weights"]),
+        (NEOVERSE_N1, ["float32", "float16", *CALIBRATED, "int8-weights"]),
+    ],
+)
+def test_candidates_follow_the_features(hardware, expected):
+    assert names(hardware) == expected
+
+
+@pytest.mark.parametrize(
+    ("hardware", "precision"),
+    [
+        (HASWELL, "float32"),
+        (COOPER_LAKE, "float32"),
+        (SAPPHIRE_RAPIDS, "bfloat16"),
+        (NEOVERSE_N1, "float16"),
+        (CORTEX_A72, "float32"),
+    ],
+)
+def test_int8_rests_on_the_best_float(hardware, precision):
+    assert best_float(hardware) == precision
+    for name in (*CALIBRATED, "int8-weights"):
+        recipe = named(hardware, name)
+        assert recipe.float_precision == precision
+        assert all(override.precision == precision for override in recipe.overrides)
+
+
+def test_int8_without_an_int8_instruction_is_listed_but_not_backed():
+    for name in CALIBRATED:
+        recipe = named(HASWELL, name)
+        assert not is_backed(recipe, HASWELL)
+        assert is_backed(recipe, CASCADE_LAKE)
+        assert "loses" in recipe.why
+    assert is_backed(named(HASWELL, "int8-weights"), HASWELL)
+
+
+def test_reasons_name_the_instruction():
+    assert "TDPBUSD" in named(SAPPHIRE_RAPIDS, "int8").why
+    assert "TDPBF16PS" in named(SAPPHIRE_RAPIDS, "bfloat16").why
+    assert "no AMX" in named(COOPER_LAKE, "bfloat16").why
+    assert "SDOT" in named(NEOVERSE_N1, "int8-mixed").why
+    for hardware in (HASWELL, COOPER_LAKE, SAPPHIRE_RAPIDS, NEOVERSE_N1):
+        for recipe in recipes_for(hardware):
+            assert "\n" not in recipe.why
+            assert not recipe.why.endswith(".")
+
+
+def test_layers_left_in_float():
+    def patterns(name: str) -> list[str]:
+        return [override.pattern for override in named(CASCADE_LAKE, name).overrides]
+
+    assert patterns("int8") == []
+    assert patterns("int8-attention-float") == [ATTENTION_PRODUCTS]
+    assert patterns("int8-mixed") == [ATTENTION_PRODUCTS, FFN_DOWN]
+
+
+def test_dynamic_recipes_all_have_a_group():
+    assert list(ACTIVATION_GROUPS) == DYNAMIC
+
+
+@pytest.mark.parametrize(
+    "hardware", [HASWELL, CASCADE_LAKE, COOPER_LAKE, SAPPHIRE_RAPIDS, NEOVERSE_N1]
+)
+def test_own_recipes_are_accepted(hardware):
+    for recipe in recipes_for(hardware):
+        check_recipe(recipe)
+
+
+FLOAT = named(SAPPHIRE_RAPIDS, "float32")
+INT8 = named(SAPPHIRE_RAPIDS, "int8")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [
+        (replace(INT8, quantizer="none"), "cannot be built"),
+        (replace(FLOAT, quantizer="nncf_ptq"), "cannot be built"),
+        (replace(INT8, float_precision="int8"), "float_precision is int8"),
+        (replace(FLOAT, float_precision="bfloat16"), "leaves nothing for bfloat16"),
+        (
+            replace(FLOAT, overrides=(LayerOverride(pattern="*", precision="float32"),)),
+            "no overrides",
+        ),
+        (
+            replace(INT8, overrides=(LayerOverride(pattern="*.key", precision="float32"),)),
+            "'*.key' asks for float32; layers stay in bfloat16",
+        ),
+    ],
+)
+def test_strange_recipes_are_refused_by_name(recipe, reason):
+    strange = replace(recipe, name="strange-one")
+    with pytest.raises(CompileError) as caught:
+        check_recipe(strange)
+    assert "'strange-one'" in caught.value.what
+    assert reason in caught.value.why
