@@ -11,6 +11,7 @@ from exporter.deliver.report.document import TargetSection
 from targets.contract import (
     ArtifactFile,
     CompiledArtifact,
+    Hardware,
     OnnxArtifact,
     Recipe,
     RunPlan,
@@ -57,7 +58,43 @@ def chosen_section(report: Report, target: str = TARGET) -> TargetSection:
     )
 
 
-def bundle_plan(bundle: Path, report: Report, pad_token_id: int, num_threads: int) -> RunPlan:
+def recipe_name(report: Report) -> str:
+    """Return the name of the chosen recipe."""
+    recipe = chosen_section(report).recipe
+    return recipe.name if recipe else "unknown"
+
+
+def bundle_threads(report: Report) -> int:
+    """Return the CPU threads that a bundle's figures were taken with.
+
+    Raises:
+        StorageError: the report does not say what it was measured on.
+        UsageError: see `chosen_section`.
+    """
+    asked = report.provenance.settings.get("threads", "None")
+    hardware = chosen_section(report).hardware
+    if hardware is None:
+        raise StorageError("the bundle's report does not say what it was measured on")
+    return hardware.num_cores if asked == "None" else int(asked)
+
+
+def require_this_machine(report: Report, hardware: Hardware) -> None:
+    """Refuse a bundle whose artifact was chosen on another device.
+
+    Raises:
+        UsageError: the fingerprints differ.
+    """
+    made_on = chosen_section(report).hardware
+    if made_on is None or made_on.fingerprint != hardware.fingerprint:
+        raise UsageError(
+            "the bundle's artifact was chosen on another machine",
+            why=f"it was chosen on {made_on.model_name if made_on else 'an unknown one'}, "
+            f"this is {hardware.model_name} (the fingerprints differ)",
+            hint="export it here: another recipe may be the fastest",
+        )
+
+
+def bundle_plan(bundle: Path, report: Report, pad_token_id: int) -> RunPlan:
     """Say how a bundle's artifact is run: its own file under the options of its report.
 
     Raises:
@@ -67,7 +104,7 @@ def bundle_plan(bundle: Path, report: Report, pad_token_id: int, num_threads: in
     section = chosen_section(report)
     artifact = _artifact_of(bundle, report, section)
     plan = load_target(section.target).run_plan(
-        artifact, graph_of(bundle, report), pad_token_id, num_threads
+        artifact, graph_of(bundle, report), pad_token_id, bundle_threads(report)
     )
     if dict(plan.options) != dict(section.options):
         raise StorageError(

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.bundles import bundle_plan, chosen_section, ensure_bundle
+from benchmarks.bundles import (
+    TARGET,
+    bundle_plan,
+    bundle_threads,
+    ensure_bundle,
+    recipe_name,
+    require_this_machine,
+)
 from benchmarks.contenders import Contender, our_contender, peer_contenders, started
 from benchmarks.contest import fidelities_of, first_texts, time_cold, time_warm, workloads_of
 from benchmarks.figures import Comparison, contender_figures, is_beaten, workload_figures
@@ -96,7 +103,11 @@ def _compare(given: argparse.Namespace) -> Comparison:
     _require_rounds(given)
     report = ensure_bundle(given.bundle)
     settings = Settings(
-        model=_model_setting(report), target=("openvino",), eval=given.eval, output=given.bundle
+        model=_model_setting(report),
+        target=(TARGET,),
+        threads=bundle_threads(report),
+        eval=given.eval,
+        output=given.bundle,
     )
     with (
         make_reporter(quiet=given.quiet) as reporter,
@@ -130,11 +141,11 @@ def _prepare(work: Workspace, report: Report, num_texts: int | None) -> Scene:
             hint="export the bundle again",
         )
     stand = find_stands(work).ready[0]
+    require_this_machine(report, stand.hardware)
     texts = prepare_texts(work, spec)
     pad_token_id = texts.calibration.pad_token_id
-    plan = bundle_plan(settings.output, report, pad_token_id, stand.num_threads)
-    recipe = chosen_section(report).recipe
-    ours = our_contender(plan, recipe.name if recipe else "", report.provenance.tool_versions)
+    plan = bundle_plan(settings.output, report, pad_token_id)
+    ours = our_contender(plan, recipe_name(report), report.provenance.tool_versions)
     peers = peer_contenders(work, spec, pad_token_id, _calibration_texts(work, texts))
     return Scene(
         stand=stand,
@@ -185,7 +196,7 @@ def _measure(work: Workspace, scene: Scene, protocol: Protocol, cold_repeats: in
         num_threads=stand.num_threads,
         model_id=scene.spec.model_id,
         weights_sha256=scene.spec.weights_sha256,
-        recipe=scene.contenders[0].title,
+        recipe=recipe_name(scene.report),
         evaluation=scene.evaluation.summary,
         notes=_NOTES,
         tool_versions=tool_versions(_TOOLS),

@@ -29,7 +29,7 @@ def split_evaluation(
     *,
     seed: int,
     choose: bool,
-    max_dev_queries: int = 400,
+    max_dev_queries: int = 250,
     max_dev_documents: int = 1500,
 ) -> EvaluationSplits:
     """Divide evaluation texts into a split that chooses and a split that certifies.

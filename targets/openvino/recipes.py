@@ -151,7 +151,13 @@ def _calibrated(hardware: Hardware, rest: Precision) -> tuple[Recipe, ...]:
     attention = LayerOverride(pattern=ATTENTION_PRODUCTS, precision=rest)
     ffn_down = LayerOverride(pattern=FFN_DOWN, precision=rest)
     return (
-        _ptq("int8", rest, (), f"all matrix products in int8, rest in {rest}: {backed}"),
+        _ptq(
+            "int8",
+            rest,
+            (),
+            f"NNCF's own choice for transformers, linear layers and query-key products in int8, "
+            f"the rest in {rest}: {backed}",
+        ),
         _ptq(
             "int8-attention-float",
             rest,

@@ -45,8 +45,8 @@ def test_extraction_is_repeatable(docstrings: EvaluationSet) -> None:
 
 def test_split_resolves_one_percent_of_recall(splits: EvaluationSplits) -> None:
     assert splits.dev is not None
-    assert len(splits.dev.queries) == 400
-    assert len(splits.test.queries) == NUM_PAIRS - 400 >= 1000
+    assert len(splits.dev.queries) == 250
+    assert len(splits.test.queries) == NUM_PAIRS - 250 >= 1000
     assert not splits.shared_documents
 
 

@@ -1,4 +1,4 @@
-"""Copies of a bundle, each wrong in one way that a loader test must notice."""
+"""A bundle with what our runner makes of it, and copies that are wrong in one way each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,43 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+
+from exporter.deliver.report import Report
+from targets.contract import FloatArray, RunPlan, TokenSequences
+from targets.devices.local import LocalDevice
+
+EDGE_TEXTS = ("", "word " * 600, "naïve café — 東京 🚀")
+CHANGES_EMBEDDINGS = ("INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle, how our runner runs it, and what it makes of the texts."""
+
+    folder: Path
+    report: Report
+    plan: RunPlan
+    embeddings: FloatArray
+
+    @property
+    def loader_options(self) -> dict[str, str]:
+        """The options that change embeddings; the rest of the plan's is about threads."""
+        return {name: self.plan.options[name] for name in CHANGES_EMBEDDINGS}
+
+
+def embed(plan: RunPlan, tokens: TokenSequences, num_threads: int) -> FloatArray:
+    """Embed with our runner under a plan's own options."""
+    with LocalDevice().start(plan, num_threads) as runner:
+        return runner.embed(tokens)
+
+
+def lowest_cosine(ours: FloatArray, theirs: list[list[float]]) -> float:
+    """The worst text; both sides have rows of length one."""
+    other = np.asarray(theirs, np.float64)
+    assert np.allclose(np.linalg.norm(other, axis=1), 1.0, atol=1e-4)
+    return float(np.einsum("ij,ij->i", ours.astype(np.float64), other).min())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +67,7 @@ def copy_of(bundle: Path, folder: Path, *, without: tuple[str, ...] = ()) -> Pat
 
 def with_weights(bundle: Path, folder: Path, weights: Path, *, without: tuple[str, ...]) -> Path:
     """Copy a bundle and put the source's weights into it, so that a loader can export anew."""
-    os.symlink(weights, copy_of(bundle, folder, without=without) / "model.safetensors")
+    (copy_of(bundle, folder, without=without) / "model.safetensors").symlink_to(weights)
     return folder
 
 

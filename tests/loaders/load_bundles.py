@@ -50,13 +50,13 @@ def about_openvino(model, bundle):
     loaded = content_of(model.model)
     files = sorted(bundle.rglob("*.xml"))
     same = [f for f in files if content_of(core.read_model(f)) == loaded]
-    names = ("INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE")
-    found = {name: model.request.get_property(name) for name in names}
+    precision = model.request.get_property("INFERENCE_PRECISION_HINT")
+    group = model.request.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
     return {
         "same_content": [f.relative_to(bundle).as_posix() for f in same],
         "options": {
-            name: value.get_type_name() if hasattr(value, "get_type_name") else str(value)
-            for name, value in found.items()
+            "INFERENCE_PRECISION_HINT": precision.to_string(),
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group),
         },
     }
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_cases import Case, copy_of, with_other_pooling, with_weights
+from bundle_cases import Bundle, Case, copy_of, lowest_cosine, with_other_pooling, with_weights
 
 from benchmarks.side_env import SideEnvironment
 from targets.hashing import sha256_file
-from tests.loaders.conftest import Bundle, lowest_cosine
 
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.openvino, pytest.mark.model]
 

@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_cases import Case, copy_of, with_other_pooling, with_weights
+from bundle_cases import (
+    EDGE_TEXTS,
+    Bundle,
+    Case,
+    copy_of,
+    lowest_cosine,
+    with_other_pooling,
+    with_weights,
+)
 
+from benchmarks.bundles import chosen_section
 from benchmarks.side_env import SideEnvironment
-from tests.loaders.conftest import EDGE_TEXTS, Bundle, lowest_cosine
+from exporter.config import PolicySettings
 
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.openvino, pytest.mark.model]
 
@@ -85,10 +94,18 @@ def test_every_shipped_file_is_loaded_by_its_name(answers, bundle):
 
 def test_it_reproduces_the_bundle_s_embeddings(answers, bundle):
     found = answers["own options"]
-    assert found["options"] == bundle.loader_options | {
-        "INFERENCE_PRECISION_HINT": found["options"]["INFERENCE_PRECISION_HINT"]
-    }
-    assert lowest_cosine(bundle.embeddings, found["embeddings"]) >= 0.9999
+    assert found["options"] == bundle.loader_options
+    assert lowest_cosine(bundle.embeddings, found["embeddings"]) >= lowest_allowed(bundle)
+
+
+def lowest_allowed(bundle: Bundle) -> float:
+    """The loader pads to any length, we to buckets: other kernels, other last digits.
+
+    In int8 the last digits of an activation decide how it is rounded now and then.
+    """
+    recipe = chosen_section(bundle.report).recipe
+    is_float = recipe is not None and recipe.quantizer == "none"
+    return 0.9999 if is_float else PolicySettings().min_stability
 
 
 def test_float32_reproduces_the_embeddings_to_the_last_digits(answers, float_bundle):
@@ -99,7 +116,7 @@ def test_float32_reproduces_the_embeddings_to_the_last_digits(answers, float_bun
 def test_float32_without_options_stays_close(answers, float_bundle):
     """The loader leaves the precision to OpenVINO, which may take bfloat16."""
     found = answers["float32, as it is"]
-    assert lowest_cosine(float_bundle.embeddings, found["embeddings"]) >= 0.9999
+    assert lowest_cosine(float_bundle.embeddings, found["embeddings"]) >= 0.999
 
 
 def test_modules_limit_and_tokens_are_ours(answers, bundle, tokens):

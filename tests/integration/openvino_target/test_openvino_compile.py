@@ -184,12 +184,11 @@ print(*(file.sha256 for file in artifact.files))
 # ---------------------------------------------------------------------- what is int8
 
 
-def test_int8_covers_every_linear_layer_and_attention(int8):
+def test_int8_covers_every_linear_layer_and_the_query_key_products(int8):
     assert int8_products(int8) == linear_nodes(LINEAR_PATHS)
-    layers = find_layers(int8)
     quantized = quantized_inputs(int8)
     assert linear_nodes(LINEAR_PATHS) <= quantized
-    assert set(layers.attention) <= quantized
+    assert {f"encoder.layer.{layer}.attention.self/MatMul" for layer in (0, 1)} <= quantized
 
 
 def test_mixed_leaves_attention_and_the_ends_of_ffn_in_float(mixed):

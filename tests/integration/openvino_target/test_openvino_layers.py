@@ -22,9 +22,7 @@ def layers(tiny):
 
 
 def match(pattern: str, layers) -> tuple[str, ...]:
-    return nodes_matching(
-        LayerOverride(pattern=pattern, precision="float32"), layers, "some-recipe"
-    )
+    return nodes_matching(LayerOverride(pattern=pattern, precision="float32"), layers, "mine")
 
 
 def test_every_linear_layer_is_found_by_its_module(layers):
