@@ -17,6 +17,7 @@ from targets.contract import (
     RunPlan,
 )
 from targets.errors import ExitCode, StepError, StorageError, UsageError
+from targets.hashing import sha256_file
 from targets.registry import load_target
 
 TARGET = "openvino"
@@ -122,10 +123,8 @@ def artifact_bytes(entry: Path) -> int:
 
 
 def _artifact_of(bundle: Path, report: Report, section: TargetSection) -> CompiledArtifact:
-    from targets.hashing import sha256_file
-
     recipe, shipped = _required(bundle, section)
-    if sha256_file(bundle / shipped.path) != shipped.sha256:
+    if _sha256(bundle / shipped.path) != shipped.sha256:
         raise StorageError(
             f"{bundle / shipped.path} is not the file that the bundle's report is about",
             hint="export the bundle again",
@@ -140,6 +139,14 @@ def _artifact_of(bundle: Path, report: Report, section: TargetSection) -> Compil
         tool_versions=section.tool_versions,
         compile_s=0.0,
     )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise StorageError(f"{path} cannot be read", why=why, hint="export again") from error
 
 
 def _required(bundle: Path, section: TargetSection) -> tuple[Recipe, ArtifactFile]:

@@ -52,6 +52,7 @@ _NOTES = (
     "st-openvino-int8 is export_static_quantized_openvino_model with its own settings, "
     "calibrated with this project's texts, because its own data set comes from the hub",
     "st-openvino leaves the precision to OpenVINO, which takes bfloat16 where the CPU has it",
+    "every artifact runs in this environment's runtimes (run_with), whatever made it (made_with)",
     f"{MIX_SINGLE}-cold is the first pass of a fresh process; shown, not judged",
 )
 

@@ -73,7 +73,7 @@ class SideEnvironment:
 
 def requirements_file(name: EnvironmentName) -> Path:
     """Return the pinned requirements of a side environment."""
-    return Path(__file__).with_name(_REQUIREMENTS[name])
+    return Path(__file__).parent / _REQUIREMENTS[name]
 
 
 def requirements_sha256(name: EnvironmentName) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from exporter.values import CandidateResult, Estimate
@@ -64,7 +64,10 @@ def _in_words(check: Check) -> str:
 
 
 def choose(
-    results: Sequence[CandidateResult], speedups: Mapping[str, Estimate], forced: str | None
+    results: Sequence[CandidateResult],
+    speedups: Mapping[str, Estimate],
+    forced: str | None,
+    out_of_race: Collection[str] = (),
 ) -> tuple[CandidateResult, ...]:
     """Mark the chosen candidate and say why the others were not.
 
@@ -73,9 +76,11 @@ def choose(
             development split. The first is the FP32 baseline.
         speedups: recipe name → speed-up over FP32 on the real mixes (eligible ones).
         forced: a recipe that the user insists on; it is chosen whatever it measures.
+        out_of_race: eligible ones that lost in the heat, whose figures are too few to win on.
     """
+    names = [result.recipe.name for result in results if result.status == "eligible"]
     winner = forced or max(
-        (result.recipe.name for result in results if result.status == "eligible"),
+        (name for name in names if name not in out_of_race),
         key=lambda name: speedups[name].value if name in speedups else 1.0,
         default=results[0].recipe.name,
     )

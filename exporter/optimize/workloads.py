@@ -14,7 +14,7 @@ MIX_BATCHED = "mix-batched"
 MIX_TEXTS = 64
 """Texts in the mixes that a report quotes: enough for a 90th percentile within one round."""
 
-HEAT_TEXTS = 32
+HEAT_TEXTS = 24
 """Texts in the mixes that candidates race on."""
 
 

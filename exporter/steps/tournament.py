@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from exporter.judge import Policy, assess, judge_fidelity, mean_speedup, stability_from, summarize
 from exporter.optimize.rounds import FINAL, HEAT, Protocol
@@ -14,6 +15,7 @@ from exporter.optimize.workloads import (
     mix_workloads,
     spread_by_length,
 )
+from exporter.steps.compilers import compilers, side_by_side
 from exporter.steps.execution import Bench, Built, Stand, build_artifact
 from exporter.steps.texts import Texts, TokenizedEvaluation
 from exporter.steps.workspace import Workspace
@@ -35,9 +37,13 @@ from targets.contract import (
     Workload,
 )
 from targets.errors import CompileError, DeviceError, NonFiniteError
+from targets.hardware.precisions import is_backed
 
 DEV_STABILITY_TEXTS = 16
 TEST_STABILITY_TEXTS = 48
+SLOWER_THAN_FP32 = 0.85
+"""A candidate this much slower than FP32 in the heat cannot win (see `HEAT_MARGIN`)."""
+
 _WAYS: Mapping[str, Batching] = {
     "alone": ALONE,
     "batched": Batching(),
@@ -91,7 +97,7 @@ def stability_of(
 def hold_tournament(
     contest: Contest, recipes: Sequence[Recipe], dev_reference: EvaluationEmbeddings | None
 ) -> Outcome:
-    """Build, judge and time the recipes, and choose.
+    """Build the recipes, let them race, judge those that may win, and choose.
 
     A candidate that cannot be built or run is dropped with its reason; only the FP32
     baseline and a forced recipe must work.
@@ -102,59 +108,122 @@ def hold_tournament(
     """
     precision = contest.work.settings.precision
     forced = None if precision == "auto" else precision
-    taking_part = select_recipes(recipes, precision)
-    built: dict[str, Built] = {}
-    results = []
-    for recipe in taking_part:
-        must_work = recipe in (taking_part[0], taking_part[-1] if forced else None)
-        results.append(_enter(contest, recipe, dev_reference, built, must_work=must_work))
-    results, speedups = _race(contest, results, built)
-    settled = choose(results, speedups, forced)
+    unbacked = [] if forced else [r for r in recipes if not is_backed(r, contest.stand.hardware)]
+    taking_part = select_recipes([r for r in recipes if r not in unbacked], precision)
+    baseline = taking_part[0].name
+    must_work = {baseline, forced}
+    built, results = _build_all(contest, taking_part, must_work)
+    heat = _heat(contest, results, built)
+    results = [
+        _judged(contest, result, built, heat, dev_reference, must_work) for result in results
+    ]
+    final = {} if forced else _final(contest, results, built, heat)
+    timed = heat | final
+    speedups = _speedups(timed, baseline)
+    results = [replace(r, latency=timed.get(r.recipe.name, ())) for r in results]
+    results += [_not_backed(recipe) for recipe in unbacked]
+    settled = choose(results, speedups, forced, set(heat) - set(final) - {baseline})
     winner = next(result for result in settled if result.status == "chosen")
     return Outcome(
         candidates=settled,
         chosen=built[winner.recipe.name],
-        baseline=built[taking_part[0].name],
+        baseline=built[baseline],
         best_float=built[_best_float(settled, speedups)],
     )
 
 
-def _enter(
+def _build_all(
+    contest: Contest, recipes: Sequence[Recipe], must_work: Collection[str | None]
+) -> tuple[dict[str, Built], list[CandidateResult]]:
+    """Compile the recipes side by side."""
+    stand = contest.stand
+    built: dict[str, Built] = {}
+    with compilers(stand.target.spec.name, stand.num_threads) as compile_:
+
+        def enter(recipe: Recipe) -> CandidateResult:
+            try:
+                made = build_artifact(
+                    contest.work, stand, contest.graph, contest.texts.calibration, recipe, compile_
+                )
+            except CompileError as error:
+                if recipe.name in must_work:
+                    raise
+                return CandidateResult(recipe=recipe, status="failed", reason=str(error))
+            built[recipe.name] = made
+            return CandidateResult(
+                recipe=recipe,
+                status="eligible",
+                reason="was built",
+                size_bytes=made.artifact.size_bytes,
+                compile_s=made.artifact.compile_s,
+            )
+
+        results = side_by_side([partial(enter, r) for r in recipes], stand.num_threads)
+    return built, results
+
+
+def _not_backed(recipe: Recipe) -> CandidateResult:
+    needed = " or ".join(recipe.requires)
+    reason = f"nothing here accelerates it (it needs {needed}); --precision {recipe.name} forces it"
+    return CandidateResult(recipe=recipe, status="dropped", reason=reason)
+
+
+def _heat(
+    contest: Contest, results: Sequence[CandidateResult], built: Mapping[str, Built]
+) -> dict[str, tuple[Latency, ...]]:
+    """Time every candidate that runs beside FP32, a few rounds each."""
+    baseline = results[0].recipe.name
+    running = [r.recipe.name for r in results[1:] if r.recipe.name in built]
+    if not running:
+        return {}
+    return _timed(contest, "heat: time all candidates in turns", baseline, running, built, HEAT)
+
+
+def _judged(
     contest: Contest,
-    recipe: Recipe,
+    result: CandidateResult,
+    built: Mapping[str, Built],
+    heat: Mapping[str, tuple[Latency, ...]],
     reference: EvaluationEmbeddings | None,
-    built: dict[str, Built],
-    *,
-    must_work: bool,
+    must_work: Collection[str | None],
 ) -> CandidateResult:
+    """Judge a candidate on the development split, unless it cannot win anyway."""
+    name = result.recipe.name
+    if result.status == "failed":
+        return result
+    result = replace(result, latency=heat.get(name, ()))
+    speedup = _speedups(heat, "").get(name)
+    if name not in must_work and speedup and speedup.value < SLOWER_THAN_FP32:
+        contest.bench.stop(name)
+        reason = f"{speedup.value:.2f}x FP32 in the heat: it cannot win, so it was not judged"
+        return replace(result, status="dropped", reason=reason)
     try:
-        made = build_artifact(
-            contest.work, contest.stand, contest.graph, contest.texts.calibration, recipe
-        )
-        result = _judge_on_dev(contest, made, reference)
-    except (CompileError, DeviceError, NonFiniteError) as error:
-        contest.bench.stop(recipe.name)
-        if must_work:
+        judged = _judge_on_dev(contest, built[name], result, reference)
+    except (DeviceError, NonFiniteError) as error:
+        contest.bench.stop(name)
+        if name in must_work:
             raise
-        return CandidateResult(recipe=recipe, status="failed", reason=str(error))
-    built[recipe.name] = made
-    if result.status == "dropped":
-        contest.bench.stop(recipe.name)
-    return replace(result, size_bytes=made.artifact.size_bytes, compile_s=made.artifact.compile_s)
+        return replace(result, status="failed", reason=str(error))
+    if judged.status == "dropped":
+        contest.bench.stop(name)
+    return judged
 
 
 def _judge_on_dev(
-    contest: Contest, built: Built, reference: EvaluationEmbeddings | None
+    contest: Contest,
+    built: Built,
+    result: CandidateResult,
+    reference: EvaluationEmbeddings | None,
 ) -> CandidateResult:
     """Judge on the development split; without one (a forced recipe) nothing is judged yet."""
     dev = contest.texts.dev
     if dev is None or reference is None:
-        return CandidateResult(recipe=built.recipe, status="eligible", reason="not judged: forced")
+        return replace(result, reason="not judged here: one recipe was asked for")
     fidelity = fidelity_of(contest, built, dev, reference, DEV_STABILITY_TEXTS)
     checks = judge_fidelity(fidelity, contest.policy)
     why = quality_reason(checks)
-    return CandidateResult(
-        recipe=built.recipe,
+    return replace(
+        result,
         status="eligible" if why is None else "dropped",
         reason=why or "keeps the promised quality",
         fidelity=fidelity,
@@ -182,22 +251,23 @@ def fidelity_of(
     )
 
 
-def _race(
-    contest: Contest, results: Sequence[CandidateResult], built: Mapping[str, Built]
-) -> tuple[list[CandidateResult], dict[str, Estimate]]:
-    """Time the eligible candidates beside FP32: a heat for all, a final for the fastest."""
+def _final(
+    contest: Contest,
+    results: Sequence[CandidateResult],
+    built: Mapping[str, Built],
+    heat: Mapping[str, tuple[Latency, ...]],
+) -> dict[str, tuple[Latency, ...]]:
+    """Time the fastest of those that keep the promised quality once more, beside FP32."""
     baseline = results[0].recipe.name
-    running = [r.recipe.name for r in results if r.status == "eligible" and r != results[0]]
-    if not running:
-        return list(results), {}
-    timed = _timed(contest, "heat: time all candidates in turns", baseline, running, built, HEAT)
-    in_final = finalists(_speedups(timed, baseline))
-    for name in set(running) - set(in_final):
-        contest.bench.stop(name)
-    timed |= _timed(contest, "final: time the fastest in turns", baseline, in_final, built, FINAL)
-    return [replace(r, latency=timed.get(r.recipe.name, ())) for r in results], _speedups(
-        timed, baseline
+    eligible = [r.recipe.name for r in results[1:] if r.status == "eligible"]
+    in_final = finalists(
+        _speedups({name: heat[name] for name in eligible if name in heat}, baseline)
     )
+    for name in set(eligible) - set(in_final):
+        contest.bench.stop(name)
+    if not in_final:
+        return {}
+    return _timed(contest, "final: time the fastest in turns", baseline, in_final, built, FINAL)
 
 
 def _timed(
@@ -212,7 +282,8 @@ def _timed(
     contenders = [built[name] for name in (baseline, *names)]
     series = contest.bench.time(title, contenders, mixes_of(evaluation, HEAT_TEXTS), protocol)
     return {
-        name: tuple(summarize(one, name, baseline) for one in series) for name in (baseline, *names)
+        name: tuple(summarize(one, name, baseline) for one in series)
+        for name in series[0].samples_ms
     }
 
 

@@ -39,7 +39,7 @@ def test_a_target_s_row_is_its_specification(name):
 
 
 def test_the_policy_shown_is_the_default():
-    shown = dict(re.findall(r"^(\w+) +=\s+([\d.]+) ", README, flags=re.MULTILINE))
+    shown = dict(re.findall(r"^(\w+) +=\s+([\d.]+)", README, flags=re.MULTILINE))
     default = PolicySettings().model_dump(exclude_none=True)
     assert {name: float(value) for name, value in shown.items()} == default
 

@@ -186,9 +186,7 @@ class _Layout:
         return table
 
     def _mix_header(self, mix: str) -> Text:
-        return (
-            self.text("× FP32").append("\n").append(self.text(mix.removeprefix("mix-"), "", 12))
-        )
+        return self.text("× FP32").append("\n").append(self.text(mix.removeprefix("mix-"), "", 12))
 
     def _row(self, candidate: CandidateSection, mixes: Sequence[str]) -> list[Text]:
         fidelity, style = candidate.fidelity, _OUTCOME_STYLES[candidate.status]

@@ -39,7 +39,8 @@ SAPPHIRE_RAPIDS = cpu("avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_
 CORTEX_A72 = cpu("asimd")
 NEOVERSE_N1 = cpu("asimd", "asimdhp", "fphp", "asimddp")
 
-CALIBRATED = ["int8", "int8-attention-float", "int8-mixed"]
+CALIBRATED = ["int8", "int8-mixed"]
+BESIDE_HALF = ["int8", "int8-attention-float", "int8-mixed"]
 DYNAMIC = ["int8-dynamic", "int8-dynamic-128"]
 
 
@@ -58,9 +59,9 @@ def named(hardware: Hardware, name: str) -> Recipe:
         (ALDER_LAKE, ["float32", *DYNAMIC, *CALIBRATED, "int8-weights"]),
         (CASCADE_LAKE, ["float32", *DYNAMIC, *CALIBRATED, "int8-weights"]),
         (COOPER_LAKE, ["float32", "bfloat16", *DYNAMIC, *CALIBRATED, "int8-weights"]),
-        (SAPPHIRE_RAPIDS, ["float32", "bfloat16", *CALIBRATED, "int8-weights"]),
+        (SAPPHIRE_RAPIDS, ["float32", "bfloat16", *BESIDE_HALF, "int8-weights"]),
         (CORTEX_A72, ["float32", *CALIBRATED, "int8-weights"]),
-        (NEOVERSE_N1, ["float32", "float16", *CALIBRATED, "int8-weights"]),
+        (NEOVERSE_N1, ["float32", "float16", *BESIDE_HALF, "int8-weights"]),
     ],
 )
 def test_candidates_follow_the_features(hardware, expected):
@@ -107,7 +108,7 @@ def test_reasons_name_the_instruction():
 
 def test_layers_left_in_float():
     def patterns(name: str) -> list[str]:
-        return [override.pattern for override in named(CASCADE_LAKE, name).overrides]
+        return [override.pattern for override in named(SAPPHIRE_RAPIDS, name).overrides]
 
     assert patterns("int8") == []
     assert patterns("int8-attention-float") == [ATTENTION_PRODUCTS]

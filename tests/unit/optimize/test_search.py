@@ -76,6 +76,12 @@ def test_a_forced_recipe_is_chosen_whatever_it_measures():
     assert statuses(settled)["int8"] == "chosen"
 
 
+def test_who_lost_in_the_heat_does_not_win_on_the_heat_s_figures():
+    results = [entry(recipe) for recipe in ALL]
+    speedups = {"bfloat16": speed(2.0), "int8": speed(2.1)}
+    assert statuses(choose(results, speedups, None, {"int8"}))["bfloat16"] == "chosen"
+
+
 def check(verdict, value=0.9, interval=None):
     return Check(
         name="overlap@10",

@@ -1,0 +1,82 @@
+"""Compilation in processes of their own: side by side, and a crash ends one recipe only.
+
+Quantization keeps one core busy for seconds, so several recipes are compiled at once; and
+what a compiler allocates is gone with its process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
+
+from targets.contract import CompiledArtifact, CompileRequest
+from targets.errors import CompileError
+
+T = TypeVar("T")
+Compile = Callable[[CompileRequest], CompiledArtifact]
+
+
+@contextmanager
+def compilers(target_name: str, num_processes: int) -> Iterator[Compile]:
+    """Yield a function that compiles in a child process; callable from several threads.
+
+    Args:
+        target_name: the target that compiles, by its registered name.
+        num_processes: how many compile at once.
+    """
+    pool = ProcessPoolExecutor(
+        max_workers=max(1, num_processes),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_leave_interrupts_to_the_parent,
+    )
+
+    def compile_in_child(request: CompileRequest) -> CompiledArtifact:
+        return _result(pool.submit(_compile, target_name, request), request)
+
+    try:
+        yield compile_in_child
+        pool.shutdown()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise
+
+
+def side_by_side(work: Sequence[Callable[[], T]], num_threads: int) -> list[T]:
+    """Run several pieces of work in threads; results in order, the first error is raised."""
+    with ThreadPoolExecutor(max_workers=max(1, num_threads)) as threads:
+        futures = [threads.submit(piece) for piece in work]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
+
+
+def _result(future: Future[CompiledArtifact], request: CompileRequest) -> CompiledArtifact:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise CompileError(
+            f"the process that compiled {request.recipe.name} died",
+            why="it crashed, or the system ended it, often for want of memory",
+            hint="free memory, or leave the recipe out with --precision",
+        ) from error
+
+
+def _compile(target_name: str, request: CompileRequest) -> CompiledArtifact:
+    from targets.registry import load_target
+
+    return load_target(target_name).compile(request)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
