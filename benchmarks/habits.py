@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 
 from targets.contract import (
@@ -79,17 +76,6 @@ class PeerRunner:
     def close(self) -> None:
         """End the runner behind."""
         self._runner.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def peer_batches(tokens: TokenSequences, batch_size: int) -> tuple[Workload, ...]:

@@ -16,6 +16,9 @@ from targets.openvino.sdk import import_openvino
 MODEL_FILE = "openvino_model.xml"
 WEIGHTS_FILE = "openvino_model.bin"
 
+GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+"""OpenVINO's property; the CPU plug-in also takes it from an IR's `runtime_options`."""
+
 _NUMBERED = re.compile(r"([A-Z]\w*)_\d+")
 """Names that OpenVINO makes up: the type and a counter of the whole process."""
 
@@ -72,7 +75,13 @@ def _next_free(stem: str, counts: Counter[str], taken: set[str]) -> str:
             return name
 
 
-def write_ir(model: Any, directory: Path, *, half_weights: bool) -> tuple[Path, Path]:  # noqa: ANN401
+def write_ir(
+    model: Any,  # noqa: ANN401
+    directory: Path,
+    *,
+    half_weights: bool,
+    activation_group: int = 0,
+) -> tuple[Path, Path]:
     """Write the IR and return its files, `.xml` first.
 
     Args:
@@ -80,12 +89,15 @@ def write_ir(model: Any, directory: Path, *, half_weights: bool) -> tuple[Path, 
         directory: an existing folder.
         half_weights: store float weights as float16. They are expanded when the model is
             loaded; what is run in bfloat16 (8 bits of mantissa) loses nothing by float16's 11.
+        activation_group: run-time quantization of activations, 0 for none. It is kept in the
+            IR, so that every loader runs what was measured; OpenVINO's own default is 32.
 
     Raises:
         StorageError: the files cannot be written.
     """
     openvino = import_openvino()
     settle_names(model)
+    model.set_rt_info(str(activation_group), ["runtime_options", GROUP_SIZE])
     path = directory / MODEL_FILE
     try:
         openvino.save_model(model, path, compress_to_fp16=half_weights)

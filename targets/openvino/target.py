@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from targets.contract import (
 from targets.errors import NotInstalledError
 from targets.hardware.precisions import BACKINGS
 from targets.hashing import sha256_file
-from targets.openvino.ir import read_graph, write_ir
+from targets.openvino.ir import GROUP_SIZE, read_graph, write_ir
 from targets.openvino.layers import find_layers, nodes_kept_float, nodes_matching
 from targets.openvino.quantize import calibration_batches, compress_weights, quantize
 from targets.openvino.recipes import ACTIVATION_GROUPS, check_recipe, recipes_for
@@ -31,6 +32,7 @@ from targets.openvino.sdk import EXTRA, INSTALL, import_openvino, is_installed, 
 
 ADAPTER = Path(__file__).with_name("session.py")
 EMBEDDING = "sentence_embedding"
+LOADER_OPTIONS = "ov_config.json"
 
 _HINTS: Mapping[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _LENGTH_MULTIPLE = 16
@@ -96,10 +98,12 @@ class OpenVinoTarget:
         started = time.perf_counter()
         model = _build(request)
         half = request.recipe.precision in ("bfloat16", "float16")
-        paths = write_ir(model, request.output_dir, half_weights=half)
+        group = ACTIVATION_GROUPS.get(request.recipe.name, 0)
+        paths = write_ir(model, request.output_dir, half_weights=half, activation_group=group)
+        options = _write_loader_options(request.recipe, request.output_dir)
         return CompiledArtifact(
             directory=request.output_dir,
-            files=tuple(_describe(path) for path in paths),
+            files=tuple(_describe(path) for path in (*paths, options)),
             target=self.spec.name,
             recipe=request.recipe,
             built_from=request.graph.sha256,
@@ -131,12 +135,13 @@ class OpenVinoTarget:
         names = ["openvino_model"]
         if artifact.recipe.precision == "int8":
             names.append("openvino_model_qint8_quantized")
-        return tuple(
+        files = tuple(
             (file.path, f"openvino/{name}{Path(file.path).suffix}")
             for name in names
             for file in artifact.files
             if Path(file.path).stem == stem
         )
+        return (*files, (LOADER_OPTIONS, f"openvino/{LOADER_OPTIONS}"))
 
 
 def _build(request: CompileRequest) -> Any:  # noqa: ANN401 - openvino is untyped
@@ -155,11 +160,23 @@ def _build(request: CompileRequest) -> Any:  # noqa: ANN401 - openvino is untype
     return quantize(model, batches, kept_float, request.progress)
 
 
+def _write_loader_options(recipe: Recipe, directory: Path) -> Path:
+    """Write the properties that decide what is computed, for loaders that take `ov_config`.
+
+    An IR cannot carry the precision hint; left alone, OpenVINO takes bfloat16 where it can.
+    """
+    path = directory / LOADER_OPTIONS
+    deciding = ("INFERENCE_PRECISION_HINT", GROUP_SIZE)
+    options = _options(recipe, num_threads=1)
+    path.write_text(json.dumps({name: options[name] for name in deciding}, indent=1) + "\n")
+    return path
+
+
 def _options(recipe: Recipe, num_threads: int) -> dict[str, str]:
     """All properties explicit: OpenVINO's defaults differ between CPUs and versions."""
     return {
         "INFERENCE_PRECISION_HINT": _HINTS[recipe.float_precision],
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(ACTIVATION_GROUPS.get(recipe.name, 0)),
+        GROUP_SIZE: str(ACTIVATION_GROUPS.get(recipe.name, 0)),
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": str(num_threads),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
@@ -61,7 +63,7 @@ def test_other_workloads_are_passed_on_as_they_are(kind):
 
 def test_embedding_takes_the_peer_s_batch_size():
     runner = RecordingRunner()
-    with PeerRunner(runner, 256) as peer:
+    with closing(PeerRunner(runner, 256)) as peer:
         peer.embed(TOKENS)
     assert runner.batchings[0].max_batch == PEER_BATCH_SIZE
     assert runner.batchings[0].max_tokens == PEER_BATCH_SIZE * 256

@@ -128,7 +128,11 @@ def test_int8_is_shipped_under_its_usual_name_too():
     target = OpenVinoTarget()
     recipes = {recipe.name: recipe for recipe in recipes_for(AMX)}
     places = [place for _, place in target.ship(artifact_of(recipes["bfloat16"]))]
-    assert places == ["openvino/openvino_model.xml", "openvino/openvino_model.bin"]
+    assert places == [
+        "openvino/openvino_model.xml",
+        "openvino/openvino_model.bin",
+        "openvino/ov_config.json",
+    ]
     places = [place for _, place in target.ship(artifact_of(recipes["int8"]))]
     assert places[:2] == ["openvino/openvino_model.xml", "openvino/openvino_model.bin"]
     assert places[2] == "openvino/openvino_model_qint8_quantized.xml"
