@@ -33,7 +33,7 @@ class Protocol:
 HEAT = Protocol(rounds=2, round_s=0.0)
 """Enough to see which candidates cannot win."""
 
-FINAL = Protocol(rounds=5, round_s=0.0)
+FINAL = Protocol(rounds=4, round_s=0.0)
 """Enough to rank the fastest candidates on the mixes."""
 
 FULL = Protocol(rounds=7, round_s=0.15)

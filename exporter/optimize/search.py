@@ -13,7 +13,7 @@ HEAT_MARGIN = 0.2
 """How far behind the fastest a candidate of the heat may be and still race on; single rounds
 of one artifact were seen to differ by up to 15 % on a shared machine."""
 
-MAX_FINALISTS = 3
+MAX_FINALISTS = 2
 
 
 def select_recipes(candidates: Sequence[Recipe], precision: str) -> tuple[Recipe, ...]:

@@ -11,8 +11,8 @@ SHAPES: tuple[tuple[int, int], ...] = ((1, 16), (1, 32), (1, 128), (1, 256), (8,
 
 MIX_SINGLE = "mix-single"
 MIX_BATCHED = "mix-batched"
-MIX_TEXTS = 64
-"""Texts in the mixes that a report quotes: enough for a 90th percentile within one round."""
+MIX_TEXTS = 48
+"""Texts in the mixes that a report quotes: enough for a 90th percentile within two rounds."""
 
 HEAT_TEXTS = 24
 """Texts in the mixes that candidates race on."""
