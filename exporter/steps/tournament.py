@@ -8,7 +8,14 @@ from functools import partial
 
 from exporter.judge import Policy, assess, judge_fidelity, mean_speedup, stability_from, summarize
 from exporter.optimize.rounds import FINAL, HEAT, Protocol
-from exporter.optimize.search import choose, finalists, is_float, quality_reason, select_recipes
+from exporter.optimize.search import (
+    HEAT_MARGIN,
+    choose,
+    finalists,
+    is_float,
+    quality_reason,
+    select_recipes,
+)
 from exporter.optimize.workloads import (
     HEAT_TEXTS,
     MIX_TEXTS,
@@ -115,9 +122,7 @@ def hold_tournament(
     must_work = {baseline, forced}
     built, results = _build_all(contest, taking_part, must_work)
     heat = _heat(contest, results, built)
-    results = [
-        _judged(contest, result, built, heat, dev_reference, must_work) for result in results
-    ]
+    results = _judge_all(contest, results, built, heat, dev_reference, must_work)
     final = {} if forced else _final(contest, results, built, heat)
     timed = heat | final
     speedups = _speedups(timed, baseline)
@@ -180,29 +185,49 @@ def _heat(
     return _timed(contest, "heat: time all candidates in turns", baseline, running, built, HEAT)
 
 
-def _judged(
+def _judge_all(
     contest: Contest,
-    result: CandidateResult,
+    results: Sequence[CandidateResult],
     built: Mapping[str, Built],
     heat: Mapping[str, tuple[Latency, ...]],
     reference: EvaluationEmbeddings | None,
     must_work: Collection[str | None],
+) -> list[CandidateResult]:
+    """Judge candidates on the development split, fastest first, those that may yet win."""
+    speeds = {name: speedup.value for name, speedup in _speedups(heat, "").items()}
+    judged: dict[str, CandidateResult] = {}
+    to_beat, leader = SLOWER_THAN_FP32, "FP32"
+    for result in sorted(results, key=lambda r: -speeds.get(r.recipe.name, 0.0)):
+        name = result.recipe.name
+        speed = speeds.get(name, 0.0)
+        if result.status != "failed" and name not in must_work and 0.0 < speed < to_beat:
+            contest.bench.stop(name)
+            reason = f"{speed:.2f}x FP32 in the heat: cannot win against {leader}, not judged"
+            judged[name] = replace(result, status="dropped", reason=reason)
+            continue
+        judged[name] = _judged(contest, result, built, reference, name in must_work)
+        bar = speed * (1.0 - HEAT_MARGIN)
+        if judged[name].status == "eligible" and bar > to_beat:
+            to_beat, leader = bar, f"{name} ({speed:.2f}x)"
+    return [judged[result.recipe.name] for result in results]
+
+
+def _judged(
+    contest: Contest,
+    result: CandidateResult,
+    built: Mapping[str, Built],
+    reference: EvaluationEmbeddings | None,
+    must_work: bool,
 ) -> CandidateResult:
-    """Judge a candidate on the development split, unless it cannot win anyway."""
+    """Judge one candidate; what it raises drops it, unless it must work."""
     name = result.recipe.name
     if result.status == "failed":
         return result
-    result = replace(result, latency=heat.get(name, ()))
-    speedup = _speedups(heat, "").get(name)
-    if name not in must_work and speedup and speedup.value < SLOWER_THAN_FP32:
-        contest.bench.stop(name)
-        reason = f"{speedup.value:.2f}x FP32 in the heat: it cannot win, so it was not judged"
-        return replace(result, status="dropped", reason=reason)
     try:
         judged = _judge_on_dev(contest, built[name], result, reference)
     except (DeviceError, NonFiniteError) as error:
         contest.bench.stop(name)
-        if name in must_work:
+        if must_work:
             raise
         return replace(result, status="failed", reason=str(error))
     if judged.status == "dropped":
