@@ -133,6 +133,8 @@ def _is_running(process: subprocess.Popen[bytes]) -> bool:
 
 def _command_line(pid: int) -> str:
     with suppress(OSError):
-        words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+        program, *words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+        # the program's folder says where this machine keeps things, which is nobody's business
+        words.insert(0, program.rsplit(b"/", 1)[-1])
         return b" ".join(words).decode(errors="replace").strip()[:_COMMAND_CHARACTERS]
     return ""

@@ -167,7 +167,8 @@ class Recipe:
         float_precision: precision of everything that is not int8 (attention, LayerNorm, …).
         quantizer: who quantizes; "none" for pure float recipes.
         overrides: layers that differ from `precision`, by module-path pattern. The special
-            pattern "attention.matmul" names the two MatMuls inside each attention.
+            pattern "attention.matmul" names the two MatMuls inside each attention, and
+            "ffn.down" the linear layer that ends each feed-forward block.
         requires: CPU or GPU features without which the precision is not accelerated.
         why: why this recipe is tried on this hardware, in one sentence.
     """

@@ -15,6 +15,7 @@ ExporterError                     what, why, and what to do next
     │   ├── RunnerCrashedError    the child died; carries its last lines of stderr
     │   └── RunnerFailedError     the child answered with an error
     ├── NonFiniteError            NaN or infinity in embeddings
+    ├── ShapeMismatchError        embeddings that cannot be compared (exporter.judge.drift)
     └── StorageError              disk full, no permission, damaged bundle or cache
 """
 

@@ -43,7 +43,9 @@ def print_target(target: Target, device: Device) -> None:
         f"{target.spec.name}: {target.spec.runtime} by {target.spec.vendor}", highlight=False
     )
     console.print(f"device {device.name}: {hardware.model_name} ({hardware.microarchitecture})")
-    console.print("ready" if found.ok else "not ready: " + "; ".join(found.missing))
+    lacking = "; ".join(found.missing)
+    state = "ready" if found.ok else "not ready"
+    console.print(f"{state} ({lacking})" if lacking else state, highlight=False)
     for name, version in found.tool_versions.items():
         console.print(f"  {name} {version}", highlight=False)
     table = Table("recipe", "why")

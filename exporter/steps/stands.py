@@ -36,17 +36,23 @@ def find_stands(work: Workspace) -> Stands:
             hint="add for example --target openvino",
         )
     names = target_names() if "all" in settings.target else tuple(dict.fromkeys(settings.target))
-    loaded = [load_target(name) for name in names]
     device = open_device(settings.device)
     ready, not_run = [], []
-    for target in loaded:
+    for name in names:
+        try:
+            target = load_target(name)
+        except NotInstalledError as error:  # somebody else's plug-in that is broken
+            if len(names) == 1:
+                raise
+            not_run.append(_not_run(name, device, str(error)))
+            continue
         found = target.probe(device)
         if found.ok:
             ready.append(_stand(target, device, found, settings.threads))
-        elif len(loaded) == 1:
+        elif len(names) == 1:
             raise _cannot_run(target, device, found)
         else:
-            not_run.append(_not_run(target, device, found))
+            not_run.append(_not_run(name, device, "; ".join(found.missing)))
     return Stands(ready=tuple(ready), not_run=tuple(not_run))
 
 
@@ -69,8 +75,5 @@ def _cannot_run(target: Target, device: Device, found: Availability) -> NotInsta
     )
 
 
-def _not_run(target: Target, device: Device, found: Availability) -> TargetResult:
-    reason = "; ".join(found.missing)
-    return TargetResult(
-        target=target.spec.name, device=device.name, status="not_run", reason=reason
-    )
+def _not_run(name: str, device: Device, reason: str) -> TargetResult:
+    return TargetResult(target=name, device=device.name, status="not_run", reason=reason)
