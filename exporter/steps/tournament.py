@@ -200,7 +200,8 @@ def _judge_all(
     for result in sorted(results, key=lambda r: -speeds.get(r.recipe.name, 0.0)):
         name = result.recipe.name
         speed = speeds.get(name, 0.0)
-        if result.status != "failed" and name not in must_work and 0.0 < speed < to_beat:
+        judging = reference is not None and result.status != "failed"
+        if judging and name not in must_work and 0.0 < speed < to_beat:
             contest.bench.stop(name)
             reason = f"{speed:.2f}x FP32 in the heat: cannot win against {leader}, not judged"
             judged[name] = replace(result, status="dropped", reason=reason)
