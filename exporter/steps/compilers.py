@@ -7,7 +7,9 @@ what a compiler allocates is gone with its process.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,7 +34,7 @@ def compilers(target_name: str, num_processes: int) -> Iterator[Compile]:
     pool = ProcessPoolExecutor(
         max_workers=max(1, num_processes),
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_leave_interrupts_to_the_parent,
+        initializer=_live_and_die_with_the_parent,
     )
 
     def compile_in_child(request: CompileRequest) -> CompiledArtifact:
@@ -78,5 +80,18 @@ def _compile(target_name: str, request: CompileRequest) -> CompiledArtifact:
     return load_target(target_name).compile(request)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _live_and_die_with_the_parent() -> None:
+    """Leave interrupts to the parent, and end when it is killed.
+
+    A worker waits on a queue whose other end it holds itself, so a parent that was killed
+    does not show there.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_after_the_parent, daemon=True).start()
+
+
+def _end_after_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

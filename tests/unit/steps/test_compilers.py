@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -39,6 +41,28 @@ def test_nothing_is_left_running():
             compile_(Bomb())
         raise RuntimeError("ours")
     assert not [child for child in multiprocessing.active_children() if child.is_alive()]
+
+
+def test_no_worker_outlives_a_killed_parent():
+    """The worker holds the parent's stdout: its end is seen once both are gone."""
+    program = (
+        "import sys, types\n"
+        "from exporter.steps.compilers import compilers\n"
+        "if __name__ == '__main__':\n"
+        "    with compilers('nobody', 1) as compile_:\n"
+        "        try:\n"
+        "            compile_(types.SimpleNamespace())\n"
+        "        except Exception as error:\n"
+        "            print('worker is up', flush=True)\n"
+        "        sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "worker is up\n"
+        parent.kill()
+        assert parent.communicate(timeout=30)[0] == ""
 
 
 def test_results_come_in_order_and_errors_are_raised():
