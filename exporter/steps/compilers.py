@@ -19,6 +19,8 @@ from typing import TypeVar
 from targets.contract import CompiledArtifact, CompileRequest
 from targets.errors import CompileError
 
+_GRACE_S = 10.0
+
 T = TypeVar("T")
 Compile = Callable[[CompileRequest], CompiledArtifact]
 
@@ -45,8 +47,7 @@ def compilers(target_name: str, num_processes: int) -> Iterator[Compile]:
         pool.shutdown()
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.kill()
+        _end_children()
         raise
 
 
@@ -58,9 +59,14 @@ def side_by_side(work: Sequence[Callable[[], T]], num_threads: int) -> list[T]:
             return [future.result() for future in futures]
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.kill()
+            _end_children()
             raise
+
+
+def _end_children() -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join(_GRACE_S)
 
 
 def _result(future: Future[CompiledArtifact], request: CompileRequest) -> CompiledArtifact:
