@@ -194,8 +194,10 @@ def running_in_group(group: int) -> list[str]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rsplit(")", 1)[1].split()
-            if int(fields[2]) == group and fields[0] != "Z":
-                found.append((stat.parent / "cmdline").read_text().replace("\0", " "))
+            command = (stat.parent / "cmdline").read_text().replace("\0", " ")
+            # a process that has let go of its memory is on its way out: no command line
+            if int(fields[2]) == group and fields[0] != "Z" and command:
+                found.append(command)
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
