@@ -13,8 +13,8 @@ from exporter.judge import assess
 from exporter.optimize.rounds import Protocol, time_interleaved
 from exporter.optimize.workloads import MIX_SINGLE, shape_workloads
 from exporter.progress import Reporter
+from exporter.steps.contest import mixes_of
 from exporter.steps.texts import TokenizedEvaluation
-from exporter.steps.tournament import mixes_of
 from exporter.values import EvaluationEmbeddings, Fidelity, TimedSeries
 from targets.contract import Device, FloatArray, Runner, TokenSequences, Workload
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from exporter.values import Objective
+from targets.contract import PRECISIONS, Calibrator, Precision, Switch
 from targets.errors import ConfigError
 
+EmbeddingsPrecision = Literal["float32", "float16", "int8"]
+_LAYER_EXAMPLE = "encoder.layer.0.*=float32"
 _FROZEN = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
 
@@ -39,8 +43,63 @@ class PolicySettings(BaseModel):
     max_size_bytes: int | None = Field(None, ge=1)
 
 
+def _layer_pairs(given: object) -> tuple[tuple[str, str], ...]:
+    """Read patterns and precisions from a table, or from PATTERN=PRECISION one by one.
+
+    Raises:
+        ConfigError: one of them is malformed or names no precision.
+    """
+    if isinstance(given, Mapping):
+        return tuple(_layer_pair(pattern, precision) for pattern, precision in given.items())
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        pairs = [_split(one) if isinstance(one, str) else tuple(one) for one in given]
+        if all(len(pair) == 2 for pair in pairs):
+            return tuple(_layer_pair(*pair) for pair in pairs)
+    raise ConfigError(
+        f"layer_precision = {given!r} is not valid",
+        why="it must be a table: a pattern of layers = a precision",
+        hint='write [layer_precision] and below it: "encoder.layer.0.*" = "float32"',
+    )
+
+
+def _split(argument: str) -> tuple[str, str]:
+    pattern, equals, precision = argument.rpartition("=")
+    if not (equals and pattern.strip() and precision.strip()):
+        raise ConfigError(
+            f"--layer-precision {argument!r} is not valid",
+            why="it must be PATTERN=PRECISION",
+            hint=f"for example --layer-precision '{_LAYER_EXAMPLE}'",
+        )
+    return pattern.strip(), precision.strip()
+
+
+def _layer_pair(pattern: object, precision: object) -> tuple[str, str]:
+    if isinstance(precision, Mapping):  # what TOML makes of a pattern with dots in it
+        raise ConfigError(
+            f"layer_precision: {pattern} is a table, not a precision",
+            why="TOML takes dots in a bare key for tables",
+            hint='put the pattern in quotes: "encoder.layer.0.*" = "float32"',
+        )
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"layer_precision: {pattern} = {precision!r} is no precision",
+            why="known are " + ", ".join(PRECISIONS),
+            hint=_nearest(str(precision), PRECISIONS) or f"for example {_LAYER_EXAMPLE}",
+        )
+    return str(pattern), str(precision)
+
+
+LayerPrecisions = Annotated[tuple[tuple[str, Precision], ...], BeforeValidator(_layer_pairs)]
+"""Layers by a pattern of their module paths, each with the precision that it must have."""
+
+
 class Settings(BaseModel):
-    """Everything that one `export` run was asked to do."""
+    """Everything that one `export` run was asked to do.
+
+    `workload` is "queries", "documents", "mixed", or a file of texts; `search_budget_s` bounds
+    each target's tournament (None: no limit); `embeddings` is the precision of embedding
+    tables (None: what each recipe says).
+    """
 
     model_config = _FROZEN
 
@@ -52,6 +111,13 @@ class Settings(BaseModel):
     target: tuple[str, ...] = ()
     device: str = "local"
     precision: str = "auto"
+    layer_precision: LayerPrecisions = ()
+    calibrator: Calibrator = "auto"
+    smoothing: Switch = "auto"
+    embeddings: EmbeddingsPrecision | None = None
+    objective: Objective = "balanced"
+    workload: str = Field("mixed", min_length=1)
+    search_budget_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     threads: int | None = Field(None, ge=1)
     output: Path = Path("out")
     calibration: str | None = None
@@ -79,9 +145,17 @@ def load_settings(config_file: Path | None, flags: Mapping[str, Any]) -> Setting
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     policy = {**_policy_table(table, source), **given.pop("policy", {})}
     merged = {**table, **given, "policy": policy}
+    if "layer_precision" in merged:
+        merged["layer_precision"] = _merged_layers(table, given)
     _refuse_unknown(merged, Settings, source)
     _refuse_unknown(policy, PolicySettings, f"{source} [policy]")
     return _validated(merged, source)
+
+
+def _merged_layers(table: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
+    """Let a flag win over the file's entry of the same pattern."""
+    both = [source.get("layer_precision", {}) for source in (table, given)]
+    return {pattern: precision for one in both for pattern, precision in _layer_pairs(one)}
 
 
 def _policy_table(table: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -127,12 +201,17 @@ def _refuse_unknown(table: Mapping[str, Any], model: type[BaseModel], source: st
     known = list(model.model_fields)
     for key in table:
         if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             raise ConfigError(
                 f"{source}: unknown key {key!r}",
                 why="known keys: " + ", ".join(sorted(known)),
-                hint=f"did you mean {nearest[0]!r}?" if nearest else "remove the key",
+                hint=_nearest(key, known) or "remove the key",
             )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """Suggest the known name that is most alike; "" where none is."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def _validated(merged: Mapping[str, Any], source: str) -> Settings:
@@ -141,8 +220,18 @@ def _validated(merged: Mapping[str, Any], source: str) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        choices = _choices(key) if first["type"] == "literal_error" else ()
         raise ConfigError(
             f"{source}: {key} = {first['input']!r} is not valid",
-            why=first["msg"],
-            hint="run `exporter export --help` for what each setting takes",
+            why="it takes " + ", ".join(choices) if choices else first["msg"],
+            hint=_nearest(str(first["input"]), choices)
+            or "run `exporter export --help` for what each setting takes",
         ) from error
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """Return the words that a setting takes, where they are fixed."""
+    field = Settings.model_fields.get(key)
+    options = get_args(field.annotation) if field else ()
+    nested = [get_args(option) or (option,) for option in options]  # of `Literal[...] | None`
+    return tuple(one for words in nested for one in words if isinstance(one, str))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from exporter.config import Settings
 from exporter.deliver.bundle import check_output
@@ -13,11 +14,14 @@ from exporter.progress import Reporter
 from exporter.source.resolve import resolve_encoder
 from exporter.steps.assemble import Shipment, make_record, write_bundle
 from exporter.steps.certify import certify
-from exporter.steps.execution import Bench, Stand
+from exporter.steps.contest import Contest
+from exporter.steps.execution import Bench, Ingredients, Stand
+from exporter.steps.meanwhile import compiled_meanwhile
+from exporter.steps.quantization import quantize_layers
 from exporter.steps.source import Graph, Source
 from exporter.steps.stands import find_stands
 from exporter.steps.texts import Texts, prepare_texts
-from exporter.steps.tournament import Contest, hold_tournament
+from exporter.steps.tournament import hold_tournament
 from exporter.steps.workspace import Workspace
 from exporter.values import ExportRecord, TargetResult
 from targets.errors import ExporterError
@@ -91,6 +95,12 @@ def _tournament(
 ) -> Shipment:
     dev_reference = source.reference(texts.dev) if texts.dev is not None else None
     test_reference = source.reference(texts.test)
+    recipes = stand.target.candidates(graph.artifact, stand.hardware)
+    given = Ingredients(graph=graph.artifact, calibration=texts.calibration)
+    with compiled_meanwhile(work, stand, given, recipes):
+        quantization = quantize_layers(
+            work, source.spec, graph.artifact, texts.calibration, recipes, stand.hardware
+        )
     with Bench(work, stand) as bench:
         contest = Contest(
             work=work,
@@ -98,9 +108,10 @@ def _tournament(
             bench=bench,
             graph=graph.artifact,
             texts=texts,
+            quantization=quantization,
             policy=Policy(**work.settings.policy.model_dump()),
         )
-        recipes = stand.target.candidates(graph.artifact, stand.hardware)
-        outcome = hold_tournament(contest, recipes, dev_reference)
+        outcome = hold_tournament(contest, quantization.recipes, dev_reference)
         result = certify(contest, outcome, test_reference)
-    return Shipment(result=result, built=outcome.chosen, target=stand.target)
+    complete = replace(result, quantization=quantization.summary)
+    return Shipment(result=complete, built=outcome.chosen, target=stand.target)

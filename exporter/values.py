@@ -26,6 +26,10 @@ from targets.contract import (
     Verdict,
 )
 
+Objective = Literal["balanced", "latency", "throughput", "size"]
+OBJECTIVES: tuple[Objective, ...] = ("balanced", "latency", "throughput", "size")
+"""What the choice is for: both mixes of lengths, single requests, batches, or the size."""
+
 # ---------------------------------------------------------------------------- encoder
 
 
@@ -314,6 +318,7 @@ class CandidateResult:
 
     `reason` says why it was chosen, dropped or failed; figures are None where the
     candidate was dropped before they were taken. Fidelity is of the development split.
+    `on_front`: no candidate that was judged is both as fast and as close to FP32.
     """
 
     recipe: Recipe
@@ -326,6 +331,79 @@ class CandidateResult:
     compile_s: float | None = None
     runner: RunnerInfo | None = None
     executed: tuple[ExecutedPrecision, ...] = ()
+    on_front: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantResult:
+    """One way of running the chosen artifact, with what became of it.
+
+    The first of several is "default", the target's own plan. A speed-up in `latency` is over
+    that default, from the same rounds. `min_cosine` is the lowest cosine of a text's embedding
+    with the one that the default gives; None where none was taken.
+    """
+
+    name: str
+    status: Literal["chosen", "eligible", "dropped", "failed"]
+    reason: str
+    why: str
+    num_threads: int
+    options: Mapping[str, str]
+    length_multiple: int
+    max_batch_tokens: int
+    min_cosine: float | None = None
+    latency: tuple[Latency, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodScore:
+    """A way of quantizing, and its drift (1 - mean cosine) on held-out texts."""
+
+    method: str
+    drift: float
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSensitivity:
+    """What the layers that read one tensor cost in int8, all others in float.
+
+    Args:
+        layers: their module paths.
+        drift: 1 - mean cosine on held-out texts.
+        work_share: share of the multiplications of all linear layers, in (0, 1].
+    """
+
+    layers: tuple[str, ...]
+    drift: float
+    work_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationSummary:
+    """How the static int8 forms of layers were found.
+
+    Args:
+        method: ranges and rounding, in words.
+        scores: what was compared on held-out texts, best first.
+        num_texts: texts that statistics were taken from.
+        num_tokens: tokens of these.
+        num_held_out: texts that methods and layers were compared on.
+        table_sha256: of the calibration table.
+        drift: of all layers in int8 together, on the held-out texts.
+        reduced: layers whose weights keep seven bits, lest pairs of products saturate.
+        sensitivity: one entry for each group of layers that read one tensor.
+    """
+
+    method: str
+    scores: tuple[MethodScore, ...]
+    num_texts: int
+    num_tokens: int
+    num_held_out: int
+    table_sha256: str
+    drift: float
+    reduced: tuple[str, ...] = ()
+    sensitivity: tuple[LayerSensitivity, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,6 +434,8 @@ class TargetResult:
     executed: tuple[ExecutedPrecision, ...] = ()
     runner: RunnerInfo | None = None
     candidates: tuple[CandidateResult, ...] = ()
+    variants: tuple[VariantResult, ...] = ()
+    quantization: QuantizationSummary | None = None
     tool_versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -393,7 +473,11 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRecord:
-    """Everything one run of the pipeline found; the report is written from it alone."""
+    """Everything one run of the pipeline found; the report is written from it alone.
+
+    `workload` names the texts that were timed where they are the user's own; None: those of
+    the evaluation.
+    """
 
     verdict: Verdict
     exit_code: int
@@ -403,6 +487,7 @@ class ExportRecord:
     calibration: TextsSummary
     evaluation_dev: TextsSummary | None
     evaluation_test: TextsSummary
+    workload: TextsSummary | None = None
     targets: tuple[TargetResult, ...]
     provenance: Provenance
 

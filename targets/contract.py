@@ -21,7 +21,12 @@ IntArray = NDArray[np.int64]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16", "int8")
 Verdict = Literal["pass", "fail", "inconclusive", "not_run"]
-Quantizer = Literal["none", "nncf_ptq", "nncf_weight_only"]
+Quantizer = Literal["none", "nncf_ptq", "nncf_weight_only", "qdq"]
+Calibrator = Literal["minmax", "percentile", "entropy", "mse", "auto"]
+CALIBRATORS: tuple[Calibrator, ...] = ("minmax", "percentile", "entropy", "mse", "auto")
+IntegerScheme = Literal["U8S8", "S8S8", "U8U8"]
+"""Activations, then weights: U8 unsigned, S8 signed."""
+Switch = Literal["off", "on", "auto"]
 
 
 class Progress(Protocol):
@@ -158,6 +163,29 @@ class LayerOverride:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QdqScheme:
+    """How eight-bit integers stand for floats in a graph with Q/DQ nodes.
+
+    Args:
+        integers: types of activations and weights.
+        symmetric: activations have no zero point (TensorRT takes nothing else).
+        calibrator: what chooses the range of an activation from its statistics.
+        smoothing: whether outliers of activations are moved into the weights.
+        correction: whether weights are rounded, and biases set, so that the layer's output
+            moves least on the calibration texts.
+        reduce_range: layers (globs on module paths) whose weights keep seven bits, so that
+            pairs of products cannot saturate 16 bits on CPUs without VNNI.
+    """
+
+    integers: IntegerScheme = "U8S8"
+    symmetric: bool = False
+    calibrator: Calibrator = "auto"
+    smoothing: Switch = "auto"
+    correction: Switch = "auto"
+    reduce_range: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """How a graph is made fast: what is quantized, what stays float, and why.
 
@@ -170,6 +198,8 @@ class Recipe:
             pattern "attention.matmul" names the two MatMuls inside each attention, and
             "ffn.down" the linear layer that ends each feed-forward block.
         requires: CPU or GPU features without which the precision is not accelerated.
+        scheme: how integers stand for floats, for quantizer "qdq"; None for the others.
+        embeddings: precision that embedding tables are stored in, by quantizer "qdq".
         why: why this recipe is tried on this hardware, in one sentence.
     """
 
@@ -179,6 +209,8 @@ class Recipe:
     quantizer: Quantizer = "none"
     overrides: tuple[LayerOverride, ...] = ()
     requires: tuple[str, ...] = ()
+    scheme: QdqScheme | None = None
+    embeddings: Precision = "float32"
     why: str
 
 
@@ -253,11 +285,16 @@ class ArtifactFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompileRequest:
-    """Everything a target needs to build one artifact into an empty `output_dir`."""
+    """Everything a target needs to build one artifact into an empty `output_dir`.
+
+    `plans` is a file of `targets.quantization.plans_file` with the int8 forms of this graph's
+    linear layers in the recipe's scheme; there is one whenever the quantizer is "qdq".
+    """
 
     graph: OnnxArtifact
     recipe: Recipe
     calibration: TokenSequences
+    plans: Path | None = None
     hardware: Hardware
     output_dir: Path
     num_threads: int
@@ -313,6 +350,26 @@ class RunPlan:
     options: Mapping[str, str] = field(default_factory=dict)
     length_multiple: int = 16
     max_batch_tokens: int = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeVariant:
+    """Another way of running an artifact that stays what it is: threads, streams, batches.
+
+    Args:
+        name: unique within the variants of one plan; used in reports.
+        plan: the whole plan; model, inputs and output are those of the plan that it varies.
+        num_threads: CPU threads of the runner.
+        why: why it may be faster, in one sentence.
+        batched_only: it serves several batches at once and slows single requests down, however
+            a busy machine makes it look; not tried where single requests count.
+    """
+
+    name: str
+    plan: RunPlan
+    num_threads: int
+    why: str
+    batched_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -440,6 +497,7 @@ class Target(Protocol):
     def candidates(self, graph: OnnxArtifact | None, hardware: Hardware) -> Sequence[Recipe]:
         """Return the recipes that this hardware supports; the first is the FP32 baseline.
 
+        The others come in the order of promise: a limited search leaves out the last ones.
         Without a graph: those for any encoder.
         """
 
@@ -457,6 +515,22 @@ class Target(Protocol):
         The first is the entry file under the name that the runtime's loaders look for by
         default; a file may appear again under another conventional name.
         """
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """What a target may offer besides: other ways of running its artifacts."""
+
+    def variants(self, plan: RunPlan, num_threads: int) -> Sequence[RuntimeVariant]:
+        """Return the variants of a plan that are worth timing; none is an answer.
+
+        The more promising come first. None of them equals the plan itself.
+        """
+
+
+def variants_of(target: Target, plan: RunPlan, num_threads: int) -> tuple[RuntimeVariant, ...]:
+    """Return a target's runtime variants; none where it does not offer any."""
+    return tuple(target.variants(plan, num_threads)) if isinstance(target, Tunable) else ()
 
 
 # --------------------------------------------------------------------------- judgement

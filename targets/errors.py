@@ -10,6 +10,7 @@ ExporterError                     what, why, and what to do next
     ├── ModelError                the source model cannot be loaded or is unsupported
     ├── ExportError               ONNX export
     │   └── ParityError           ONNX and PyTorch disagree
+    ├── CalibrationError          unusable calibration values, or a table that does not fit
     ├── CompileError              a back end refused the graph or recipe
     ├── DeviceError               the runner on a device
     │   ├── RunnerCrashedError    the child died; carries its last lines of stderr
@@ -132,6 +133,12 @@ class ParityError(ExportError):
     """The ONNX graph and PyTorch disagree."""
 
     code = "parity"
+
+
+class CalibrationError(StepError):
+    """Calibration values are unusable, or a calibration table is damaged or does not fit."""
+
+    code = "calibration"
 
 
 class CompileError(StepError):

@@ -20,7 +20,6 @@ ENTRY_POINT_GROUP = "embedding_exporter.targets"
 BUILT_IN: Mapping[str, str] = {"openvino": "targets.openvino.target:OpenVinoTarget"}
 """Name → "module:class" of our own targets."""
 LOCAL = "local"
-DEVICE_NAMES: tuple[str, ...] = (LOCAL,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,18 +90,31 @@ def describe_targets(device: Device) -> tuple[TargetRow, ...]:
     return tuple(_describe(name, device) for name in target_names())
 
 
+def device_names() -> tuple[str, ...]:
+    """Return the names of all devices, without the shorter ones that are also understood."""
+    from targets.devices import capped
+
+    return (LOCAL, *capped.device_names())
+
+
 def open_device(name: str) -> Device:
-    """Return the device of that name.
+    """Return the device of that name: this machine, also held to an older instruction set.
 
     Raises:
         UsageError: no such device; the known ones are listed.
+        ConfigError: the instruction set behind `local:` is unknown, or this CPU lacks it.
     """
-    if name != LOCAL:
+    place, colon, detail = name.partition(":")
+    if place != LOCAL:
         raise UsageError(
             f"unknown device {name!r}",
-            why=f"known devices: {', '.join(_nearest(name, DEVICE_NAMES))}",
+            why=f"known devices: {', '.join(_nearest(name, device_names()))}",
             hint=f"--device {LOCAL} is this machine",
         )
+    if colon:
+        from targets.devices.capped import CappedDevice
+
+        return CappedDevice(detail)
     from targets.devices.local import LocalDevice
 
     return LocalDevice()

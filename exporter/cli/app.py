@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
+from exporter.cli.calibrate import calibrate
 from exporter.cli.check import check
 from exporter.cli.export import export
 from exporter.cli.targets import targets
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(export)
+app.command()(calibrate)
 app.command()(targets)
 app.command()(check)
 

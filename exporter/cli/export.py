@@ -13,6 +13,8 @@ _MODEL = "model"
 _TEXTS = "texts"
 _RUN = "run"
 _POLICY = "policy"
+_SEARCH = "search"
+_RECIPES = "recipes"
 
 
 def _option(*names: str, help: str, panel: str) -> Any:  # noqa: ANN401  # typer's is untyped
@@ -50,6 +52,58 @@ def export(
             "--precision",
             help="auto, or a recipe's name (float32, bfloat16, int8, …) [auto].",
             panel=_RUN,
+        ),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        _option(
+            "--objective",
+            help="What the choice is for: balanced, latency, throughput or size [balanced].",
+            panel=_SEARCH,
+        ),
+    ] = None,
+    workload: Annotated[
+        str | None,
+        _option(
+            "--workload",
+            help="What is timed: queries, documents, mixed, or a file of texts [mixed].",
+            panel=_SEARCH,
+        ),
+    ] = None,
+    search_budget: Annotated[
+        float | None,
+        _option("--search-budget", help="Seconds for the tournament [no limit].", panel=_SEARCH),
+    ] = None,
+    layer_precision: Annotated[
+        list[str] | None,
+        _option(
+            "--layer-precision",
+            help="PATTERN=PRECISION of layers, by their module path; repeatable.",
+            panel=_RECIPES,
+        ),
+    ] = None,
+    calibrator: Annotated[
+        str | None,
+        _option(
+            "--calibrator",
+            help="Ranges of activations: minmax, percentile, entropy, mse or auto [auto].",
+            panel=_RECIPES,
+        ),
+    ] = None,
+    smoothing: Annotated[
+        str | None,
+        _option(
+            "--smoothing",
+            help="Outliers moved from activations into weights: off, on or auto [auto].",
+            panel=_RECIPES,
+        ),
+    ] = None,
+    embeddings: Annotated[
+        str | None,
+        _option(
+            "--embeddings",
+            help="Embedding tables in float32, float16 or int8 [as each recipe says].",
+            panel=_RECIPES,
         ),
     ] = None,
     calibration: Annotated[
@@ -116,6 +170,13 @@ def export(
         "max_seq_length": max_seq_length,
         "trust_remote_code": trust_remote_code or None,
         "precision": precision,
+        "objective": objective,
+        "workload": workload,
+        "search_budget_s": search_budget,
+        "layer_precision": tuple(layer_precision or ()),
+        "calibrator": calibrator,
+        "smoothing": smoothing,
+        "embeddings": embeddings,
         "calibration": calibration,
         "num_samples": num_samples,
         "eval": evaluation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from exporter.judge.gate import gate, not_run
@@ -14,15 +14,19 @@ from targets.contract import Check, Interval
 SPEEDUP = "speedup"
 INT8_GAIN = "int8_gain"
 REAL_MIXES = ("mix-single", "mix-batched")
-"""The workloads that decide: real texts of mixed lengths, alone and in batches."""
+"""The workloads that may decide: real texts of mixed lengths, alone and in batches."""
 
 
 def judge_speed(
-    latencies: Sequence[Latency], policy: Policy, *, is_baseline: bool
+    latencies: Sequence[Latency],
+    policy: Policy,
+    *,
+    is_baseline: bool,
+    mixes: Collection[str] = REAL_MIXES,
 ) -> tuple[Check, ...]:
     """Judge the speedup over FP32 on the real mixes of lengths.
 
-    The figure is the geometric mean over the mixes that were timed, its interval that of
+    The figure is the geometric mean over those mixes that were timed, its interval that of
     fully correlated errors (the ends' geometric means): what disturbs a machine during
     one mix may well disturb the other.
 
@@ -30,18 +34,21 @@ def judge_speed(
         latencies: of one artifact, any workloads.
         policy: the thresholds.
         is_baseline: the artifact is the FP32 baseline itself; it is not compared.
+        mixes: those that decide.
     """
     if is_baseline:
         reason = "this artifact is the FP32 baseline itself"
         return (not_run(SPEEDUP, policy.min_speedup, reason, unit="x"),)
-    speedup = mean_speedup(latencies)
+    speedup = mean_speedup(latencies, mixes)
     if speedup is None:
-        return (not_run(SPEEDUP, policy.min_speedup, _MISSING, unit="x"),)
+        return (not_run(SPEEDUP, policy.min_speedup, _missing(mixes), unit="x"),)
     check = gate(SPEEDUP, speedup, policy.min_speedup, samples="rounds", unit="x")
     return (replace(check, details={**check.details, **_by_mix(latencies)}),)
 
 
-def judge_int8_gain(int8: Sequence[Latency], best_float: Sequence[Latency]) -> Check:
+def judge_int8_gain(
+    int8: Sequence[Latency], best_float: Sequence[Latency], mixes: Collection[str] = REAL_MIXES
+) -> Check:
     """Judge whether int8 is faster than the fastest float artifact of the same device.
 
     Both speedups are against the same FP32 rounds. Their errors are taken as independent,
@@ -50,12 +57,12 @@ def judge_int8_gain(int8: Sequence[Latency], best_float: Sequence[Latency]) -> C
     Args:
         int8: latencies of the int8 artifact.
         best_float: latencies of the device's fastest float artifact, FP32 included.
+        mixes: those that decide.
     """
-    mixes = _timed_mixes(int8) & _timed_mixes(best_float)
-    ours = mean_speedup([latency for latency in int8 if latency.workload in mixes])
-    theirs = mean_speedup([latency for latency in best_float if latency.workload in mixes])
+    both = _timed(int8) & _timed(best_float) & set(mixes)
+    ours, theirs = mean_speedup(int8, both), mean_speedup(best_float, both)
     if ours is None or theirs is None:
-        return not_run(INT8_GAIN, 1.0, _MISSING, unit="x")
+        return not_run(INT8_GAIN, 1.0, _missing(mixes), unit="x")
     check = gate(INT8_GAIN, _ratio(ours, theirs), 1.0, samples="rounds", unit="x")
     if check.verdict != "fail":
         return check
@@ -63,12 +70,14 @@ def judge_int8_gain(int8: Sequence[Latency], best_float: Sequence[Latency]) -> C
     return replace(check, reason=reason)
 
 
-def mean_speedup(latencies: Sequence[Latency]) -> Estimate | None:
-    """Return the geometric mean of the speedups on the real mixes; None without any."""
+def mean_speedup(
+    latencies: Sequence[Latency], mixes: Collection[str] = REAL_MIXES
+) -> Estimate | None:
+    """Return the geometric mean of the speedups on those mixes that were timed; None: on none."""
     speedups = [
         latency.speedup
         for latency in latencies
-        if latency.workload in REAL_MIXES and latency.speedup is not None
+        if latency.workload in mixes and latency.speedup is not None
     ]
     if not speedups:
         return None
@@ -82,10 +91,11 @@ def mean_speedup(latencies: Sequence[Latency]) -> Estimate | None:
     )
 
 
-_MISSING = (
-    f"no speedup over FP32 was taken on {' or '.join(REAL_MIXES)} "
-    "(it needs two interleaved rounds on a device that measures latency)"
-)
+def _missing(mixes: Collection[str]) -> str:
+    return (
+        f"no speedup over FP32 was taken on {' or '.join(mixes)} "
+        "(it needs two interleaved rounds on a device that measures latency)"
+    )
 
 
 def _by_mix(latencies: Sequence[Latency]) -> dict[str, str]:
@@ -96,7 +106,7 @@ def _by_mix(latencies: Sequence[Latency]) -> dict[str, str]:
     }
 
 
-def _timed_mixes(latencies: Sequence[Latency]) -> set[str]:
+def _timed(latencies: Sequence[Latency]) -> set[str]:
     return {latency.workload for latency in latencies if latency.speedup is not None}
 
 

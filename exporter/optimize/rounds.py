@@ -36,7 +36,7 @@ HEAT = Protocol(rounds=2, round_s=0.0)
 FINAL = Protocol(rounds=4, round_s=0.0)
 """Enough to rank the fastest candidates on the mixes."""
 
-FULL = Protocol(rounds=7, round_s=0.15)
+FULL = Protocol(rounds=6, round_s=0.1)
 """What a report quotes."""
 
 

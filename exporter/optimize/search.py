@@ -1,19 +1,16 @@
-"""The choice: the fastest candidate that keeps the promised quality."""
+"""The choice: who takes part, and who of those that keep the promised quality is taken."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from exporter.optimize.goal import Entrant, Goal
 from exporter.values import CandidateResult, Estimate
 from targets.contract import Check, Recipe
 from targets.errors import ConfigError
 
-HEAT_MARGIN = 0.2
-"""How far behind the fastest a candidate of the heat may be and still race on; single rounds
-of one artifact were seen to differ by up to 15 % on a shared machine."""
-
-MAX_FINALISTS = 2
+_BALANCED = Goal()
 
 
 def select_recipes(candidates: Sequence[Recipe], precision: str) -> tuple[Recipe, ...]:
@@ -47,6 +44,22 @@ def is_float(recipe: Recipe) -> bool:
     return recipe.quantizer == "none"
 
 
+def always_tried(recipes: Sequence[Recipe]) -> frozenset[str]:
+    """Name the recipes that no budget leaves out: the baseline and the best-placed int8 one.
+
+    Args:
+        recipes: in the target's order, which is the order of promise.
+    """
+    int8 = [recipe for recipe in recipes if not is_float(recipe)]
+    return frozenset(recipe.name for recipe in (*recipes[:1], *int8[:1]))
+
+
+def by_promise(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Put those first that are always tried, the others behind them in the target's order."""
+    first = always_tried(recipes)
+    return sorted(recipes, key=lambda recipe: recipe.name not in first)
+
+
 def quality_reason(checks: Sequence[Check]) -> str | None:
     """Say why a candidate may not be chosen; None: every quality check passed."""
     for check in checks:
@@ -56,7 +69,7 @@ def quality_reason(checks: Sequence[Check]) -> str | None:
 
 
 def _in_words(check: Check) -> str:
-    if check.value is None or check.threshold is None:
+    if check.value is None or check.threshold is None or check.unit == "bytes":
         return f"{check.name}: {check.reason or check.verdict}"
     interval = check.interval
     span = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval else ""
@@ -68,44 +81,50 @@ def choose(
     speedups: Mapping[str, Estimate],
     forced: str | None,
     out_of_race: Collection[str] = (),
+    goal: Goal = _BALANCED,
 ) -> tuple[CandidateResult, ...]:
     """Mark the chosen candidate and say why the others were not.
 
     Args:
         results: the candidates; "eligible" ones passed every quality check of the
             development split. The first is the FP32 baseline.
-        speedups: recipe name → speed-up over FP32 on the real mixes (eligible ones).
+        speedups: recipe name → speed-up over FP32 on the mixes that decide (eligible ones).
         forced: a recipe that the user insists on; it is chosen whatever it measures.
         out_of_race: eligible ones that lost in the heat, whose figures are too few to win on.
+        goal: what the choice is for.
     """
-    names = [result.recipe.name for result in results if result.status == "eligible"]
-    winner = forced or max(
-        (name for name in names if name not in out_of_race),
-        key=lambda name: speedups[name].value if name in speedups else 1.0,
-        default=results[0].recipe.name,
+    eligible = [result for result in results if result.status == "eligible"]
+    in_race = [one for one in eligible if one.recipe.name not in out_of_race]
+    ranked = goal.ranked([entrant_of(result, speedups) for result in in_race])
+    winner = forced or (ranked[0].name if ranked else results[0].recipe.name)
+    best = next(result for result in results if result.recipe.name == winner)
+    return tuple(_settled(result, best, speedups, forced, goal) for result in results)
+
+
+def entrant_of(
+    result: CandidateResult, speedups: Mapping[str, Estimate], unknown: float = 1.0
+) -> Entrant:
+    """Return a candidate as the race sees it; `unknown` stands for a missing speed-up."""
+    name = result.recipe.name
+    return Entrant(
+        name=name,
+        speedup=speedups[name].value if name in speedups else unknown,
+        size_bytes=result.size_bytes or 0,
     )
-    return tuple(_settled(result, winner, speedups, forced) for result in results)
 
 
 def _settled(
-    result: CandidateResult, winner: str, speedups: Mapping[str, Estimate], forced: str | None
+    result: CandidateResult,
+    winner: CandidateResult,
+    speedups: Mapping[str, Estimate],
+    forced: str | None,
+    goal: Goal,
 ) -> CandidateResult:
     name = result.recipe.name
-    if name == winner:
-        reason = "asked for" if forced else "fastest that keeps the promised quality"
+    if result is winner:
+        reason = "asked for" if forced else goal.praise
         return replace(result, status="chosen", reason=reason)
-    if result.status != "eligible" or name not in speedups or winner not in speedups:
+    if result.status != "eligible" or name not in speedups or winner.recipe.name not in speedups:
         return result
-    mine, best = speedups[name].value, speedups[winner].value
-    return replace(result, reason=f"{mine:.2f}x FP32 on the mixes, {winner} {best:.2f}x")
-
-
-def finalists(speedups: Mapping[str, Estimate]) -> tuple[str, ...]:
-    """Return the candidates of the heat that may yet win, fastest first.
-
-    A candidate is out when even the friendly end of its tolerance stays behind the
-    fastest: two rounds give no interval worth the name, so a fixed margin stands for it.
-    """
-    ranked = sorted(speedups, key=lambda name: -speedups[name].value)
-    bar = speedups[ranked[0]].value * (1.0 - HEAT_MARGIN) if ranked else 0.0
-    return tuple(name for name in ranked if speedups[name].value >= bar)[:MAX_FINALISTS]
+    reason = goal.comparison(entrant_of(result, speedups), entrant_of(winner, speedups))
+    return replace(result, reason=reason)

@@ -11,6 +11,10 @@ SHAPES: tuple[tuple[int, int], ...] = ((1, 16), (1, 32), (1, 128), (1, 256), (8,
 
 MIX_SINGLE = "mix-single"
 MIX_BATCHED = "mix-batched"
+QUERIES, DOCUMENTS, MIXED = "queries", "documents", "mixed"
+EVALUATION_WORKLOADS = (QUERIES, DOCUMENTS, MIXED)
+"""Workloads that are made of the evaluation's texts; every other name is a file."""
+
 MIX_TEXTS = 48
 """Texts in the mixes that a report quotes: enough for a 90th percentile within two rounds."""
 
@@ -41,6 +45,26 @@ def mix_workloads(
         Workload(name=MIX_SINGLE, kind="single", tokens=spread_by_length(requests, num_texts)),
         Workload(name=MIX_BATCHED, kind="batched", tokens=spread_by_length(documents, num_texts)),
     )
+
+
+def workload_of(
+    choice: str,
+    requests: TokenSequences,
+    documents: TokenSequences,
+    num_texts: int = MIX_TEXTS,
+) -> tuple[Workload, ...]:
+    """Return the mixes that a user's workload consists of.
+
+    Args:
+        choice: "queries" (single requests alone), "documents" (batches alone), anything
+            else: both.
+        requests: as `mix_workloads`.
+        documents: as `mix_workloads`.
+        num_texts: texts in each mix.
+    """
+    single, batched = mix_workloads(requests, documents, num_texts)
+    only = {QUERIES: (single,), DOCUMENTS: (batched,)}
+    return only.get(choice, (single, batched))
 
 
 def spread_by_length(tokens: TokenSequences, num_texts: int) -> TokenSequences:

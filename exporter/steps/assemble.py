@@ -67,6 +67,7 @@ def make_record(
         calibration=texts.calibration_summary,
         evaluation_dev=texts.dev.summary if texts.dev else None,
         evaluation_test=texts.test.summary,
+        workload=texts.workload_summary,
         targets=tuple(results),
         provenance=_provenance(work, command),
     )

@@ -11,19 +11,14 @@ from exporter.judge import (
     summarize,
 )
 from exporter.optimize.rounds import FULL
-from exporter.optimize.workloads import shape_workloads, spread_by_length
+from exporter.optimize.workloads import MIX_TEXTS, shape_workloads, spread_by_length
+from exporter.steps.contest import Contest, Outcome, fidelity_of
 from exporter.steps.execution import Built
-from exporter.steps.tournament import (
-    TEST_STABILITY_TEXTS,
-    Contest,
-    Outcome,
-    fidelity_of,
-    mixes_of,
-)
 from exporter.values import EvaluationEmbeddings, Latency, TargetResult
 from targets.contract import Check
 
 _INSPECTED_TEXTS = 16
+_STABILITY_TEXTS = 48
 
 
 def certify(
@@ -36,15 +31,16 @@ def certify(
     """
     chosen = outcome.chosen
     test = contest.texts.test
-    fidelity = fidelity_of(contest, chosen, test, test_reference, TEST_STABILITY_TEXTS)
+    fidelity = fidelity_of(contest, chosen, test, test_reference, _STABILITY_TEXTS)
     latency, best_float = _latencies(contest, outcome)
     sample = spread_by_length(test.documents, _INSPECTED_TEXTS)
     runner, executed = contest.bench.look_into(chosen, sample)
     checks: list[Check] = [*judge_fidelity(fidelity, contest.policy)]
-    checks += judge_speed(latency, contest.policy, is_baseline=chosen is outcome.baseline)
+    is_baseline, goal = chosen is outcome.baseline, contest.goal
+    checks += judge_speed(latency, contest.policy, is_baseline=is_baseline, mixes=goal.mixes)
     checks.append(judge_precision(chosen.recipe, executed))
-    if chosen.recipe.precision == "int8":
-        checks.append(judge_int8_gain(latency, best_float))
+    if chosen.recipe.precision == "int8" and goal.objective != "size":
+        checks.append(judge_int8_gain(latency, best_float, goal.mixes))
     checks += judge_size(chosen.artifact.size_bytes, contest.policy)
     stand = contest.stand
     return TargetResult(
@@ -61,6 +57,7 @@ def certify(
         executed=executed,
         runner=runner,
         candidates=outcome.candidates,
+        variants=outcome.variants,
         tool_versions=dict(stand.tool_versions),
     )
 
@@ -77,15 +74,15 @@ def _latencies(
         contenders.append(outcome.best_float)
     workloads = (
         *shape_workloads(contest.graph.max_seq_length),
-        *mixes_of(contest.texts.test),
+        *contest.mixes(contest.texts.test, MIX_TEXTS),
     )
     series = contest.bench.time(
-        f"time {outcome.chosen.recipe.name} beside FP32", contenders, workloads, FULL
+        f"time {outcome.chosen.name} beside FP32", contenders, workloads, FULL
     )
-    baseline = outcome.baseline.recipe.name
+    baseline = outcome.baseline.name
 
     def of(built: Built, against: str | None) -> tuple[Latency, ...]:
-        return tuple(summarize(one, built.recipe.name, against) for one in series)
+        return tuple(summarize(one, built.name, against) for one in series)
 
     chosen = of(outcome.chosen, None if outcome.chosen is outcome.baseline else baseline)
     return chosen, of(outcome.best_float, baseline) if is_int8 else ()

@@ -47,29 +47,30 @@ def compilers(target_name: str, num_processes: int) -> Iterator[Compile]:
         pool.shutdown()
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        _end_children()
+        end_children()
         raise
 
 
 def side_by_side(work: Sequence[Callable[[], T]], num_threads: int) -> list[T]:
     """Run several pieces of work in threads; results in order, the first error is raised."""
-    with ThreadPoolExecutor(max(1, num_threads), initializer=_block_interrupts) as threads:
+    with ThreadPoolExecutor(max(1, num_threads), initializer=block_interrupts) as threads:
         futures = [threads.submit(piece) for piece in work]
         try:
             return [future.result() for future in futures]
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
-            _end_children()
+            end_children()
             raise
 
 
-def _block_interrupts() -> None:
+def block_interrupts() -> None:
     """Keep Ctrl-C from processes that this thread starts, from their first moment on."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _end_children() -> None:
+def end_children() -> None:
+    """Kill every process that compiles, and wait until it is gone."""
     for child in multiprocessing.active_children():
         child.kill()
         child.join(_GRACE_S)

@@ -37,6 +37,7 @@ from targets.contract import (
     no_progress,
 )
 from targets.errors import DeviceError, NonFiniteError
+from targets.hashing import sha256_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +64,21 @@ class Stand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A compiled artifact with the plan that runs it."""
+    """A compiled artifact with the plan that runs it.
+
+    `variant` names a way of running that is not the target's own ("": it is), with
+    `num_threads` of its own (None: the stand's).
+    """
 
     artifact: CompiledArtifact
     plan: RunPlan
+    variant: str = ""
+    num_threads: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What runners and samples go by: unique within one tournament."""
+        return f"{self.recipe.name} {self.variant}" if self.variant else self.recipe.name
 
     @property
     def recipe(self) -> Recipe:
@@ -81,16 +93,21 @@ class Built:
             dict(self.plan.options),
             self.plan.length_multiple,
             self.plan.max_batch_tokens,
+            self.num_threads,
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingredients:
+    """What a recipe is made of: the FP32 graph, calibration texts, int8 forms of layers."""
+
+    graph: OnnxArtifact
+    calibration: TokenSequences
+    plans: Path | None = None
+
+
 def build_artifact(
-    work: Workspace,
-    stand: Stand,
-    graph: OnnxArtifact,
-    calibration: TokenSequences,
-    recipe: Recipe,
-    compile_: Compile,
+    work: Workspace, stand: Stand, given: Ingredients, recipe: Recipe, compile_: Compile
 ) -> Built:
     """Compile one recipe, unless the same was compiled before.
 
@@ -102,9 +119,10 @@ def build_artifact(
         files = folder / "files"
         files.mkdir()
         request = CompileRequest(
-            graph=graph,
+            graph=given.graph,
             recipe=recipe,
-            calibration=calibration,
+            calibration=given.calibration,
+            plans=given.plans,
             hardware=stand.hardware,
             output_dir=files,
             num_threads=stand.num_threads,
@@ -113,16 +131,18 @@ def build_artifact(
         (folder / "artifact.json").write_bytes(dump_json(compile_(request)))
 
     parts = (
-        graph.sha256,
+        given.graph.sha256,
         dump_json(recipe).decode(),
-        calibration.sha256 if recipe.quantizer == "nncf_ptq" else "",
+        given.calibration.sha256 if recipe.quantizer == "nncf_ptq" else "",
+        sha256_file(given.plans) if given.plans else "",
         work.settings.seed,
         *stand.identity,
     )
     folder = work.cached("artifact", f"compile {recipe.name}", parts, build)
     stored = load_json(CompiledArtifact, (folder / "artifact.json").read_bytes())
     artifact = replace(stored, directory=folder / "files")
-    plan = stand.target.run_plan(artifact, graph, calibration.pad_token_id, stand.num_threads)
+    padding = given.calibration.pad_token_id
+    plan = stand.target.run_plan(artifact, given.graph, padding, stand.num_threads)
     return Built(artifact=artifact, plan=plan)
 
 
@@ -148,10 +168,10 @@ class Bench:
 
     def runner(self, built: Built) -> Runner:
         """Return the loaded runner of an artifact."""
-        name = built.recipe.name
-        if name not in self._runners:
-            self._runners[name] = self._stand.device.start(built.plan, self._stand.num_threads)
-        return self._runners[name]
+        if built.name not in self._runners:
+            num_threads = built.num_threads or self._stand.num_threads
+            self._runners[built.name] = self._stand.device.start(built.plan, num_threads)
+        return self._runners[built.name]
 
     def stop(self, name: str) -> None:
         """End one runner, if it runs."""
@@ -174,7 +194,7 @@ class Bench:
                 done += len(tokens)
 
         texts = evaluation.texts
-        title = f"embed {texts.name} ({texts.split}) with {built.recipe.name}"
+        title = f"embed {texts.name} ({texts.split}) with {built.name}"
         hashes = [tokens.sha256 for tokens in sets.values()]
         arrays = self._arrays(built, title, tuple(sets), build, hashes)
         return EvaluationEmbeddings(queries=arrays["queries"], documents=arrays["documents"])
@@ -190,7 +210,7 @@ class Bench:
                 np.save(folder / f"{way}.npy", rows, allow_pickle=False)
                 progress(number, len(ways))
 
-        title = f"embed alone, padded, in other company with {built.recipe.name}"
+        title = f"embed {', '.join(ways)} with {built.name}"
         described = {way: repr(batching) for way, batching in ways.items()}
         return self._arrays(built, title, tuple(ways), build, tokens.sha256, described)
 
@@ -203,7 +223,7 @@ class Bench:
     ) -> FloatArray:
         rows = self.runner(built).embed(tokens, batching, progress)
         if not np.isfinite(rows).all():
-            raise NonFiniteError(f"{built.recipe.name}: embeddings contain NaN or infinity")
+            raise NonFiniteError(f"{built.name}: embeddings contain NaN or infinity")
         return rows
 
     def _arrays(
@@ -248,7 +268,7 @@ class Bench:
         ]
         parts = (
             [built.identity for built in contenders],
-            [built.recipe.name for built in contenders],
+            [built.name for built in contenders],
             *self._stand.identity,
             shapes,
             repr(protocol),
@@ -257,10 +277,10 @@ class Bench:
         return tuple(_load_series(folder, workload.name) for workload in workloads)
 
     def _loading(self, contenders: Sequence[Built]) -> dict[str, Runner]:
-        runners = {contenders[0].recipe.name: self.runner(contenders[0])}
+        runners = {contenders[0].name: self.runner(contenders[0])}
         for built in contenders[1:]:
             with suppress(DeviceError):  # whoever judges this artifact says why
-                runners[built.recipe.name] = self.runner(built)
+                runners[built.name] = self.runner(built)
         return runners
 
     # ------------------------------------------------------------------- inspection
@@ -276,7 +296,7 @@ class Bench:
             (folder / "info.json").write_bytes(dump_json(runner.info()))
 
         parts = (*built.identity, *self._stand.identity, tokens.sha256)
-        title = f"inspect {built.recipe.name}"
+        title = f"inspect {built.name}"
         folder = self._work.cached("inspection", title, parts, build)
         executed = load_json(tuple[ExecutedPrecision, ...], (folder / "executed.json").read_bytes())
         return load_json(RunnerInfo, (folder / "info.json").read_bytes()), executed

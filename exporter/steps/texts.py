@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from exporter.optimize.workloads import EVALUATION_WORKLOADS
 from exporter.steps.workspace import Workspace
 from exporter.values import (
     EncoderSpec,
@@ -20,6 +22,7 @@ from exporter.values import (
     TextsSummary,
 )
 from targets.contract import Progress, TokenSequences
+from targets.errors import TextsError
 from targets.hashing import sha256_file
 
 _ARRAYS: Mapping[str, type[Judgements] | type[ScoredPairs]] = {
@@ -53,12 +56,17 @@ class TokenizedEvaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texts:
-    """All texts of one run as tokens; `dev` is None when nothing is chosen."""
+    """All texts of one run as tokens; `dev` is None when nothing is chosen.
+
+    `workload` are the texts of the user's own that are timed; None: those of the evaluation.
+    """
 
     calibration: TokenSequences
     calibration_summary: TextsSummary
     dev: TokenizedEvaluation | None
     test: TokenizedEvaluation
+    workload: TokenSequences | None = None
+    workload_summary: TextsSummary | None = None
 
 
 def prepare_texts(work: Workspace, spec: EncoderSpec) -> Texts:
@@ -68,6 +76,67 @@ def prepare_texts(work: Workspace, spec: EncoderSpec) -> Texts:
         TextsError: a file is wrong, there are too few texts, or calibration and
             evaluation share one.
     """
+    workload = _prepare_workload(work, spec)  # first: a wrong name costs no work
+    texts = _prepare_splits(work, spec)
+    if workload is None:
+        return texts
+    tokens, summary = workload
+    return replace(texts, workload=tokens, workload_summary=summary)
+
+
+def _prepare_workload(
+    work: Workspace, spec: EncoderSpec
+) -> tuple[TokenSequences, TextsSummary] | None:
+    settings = work.settings
+    if settings.workload in EVALUATION_WORKLOADS:
+        return None
+
+    def build(folder: Path, _: Progress) -> None:
+        from exporter.source.tokenizer import load_tokenizer
+        from exporter.source.workload import load_workload
+
+        texts = load_workload(settings.workload, field=settings.field, seed=settings.seed)
+        tokens = load_tokenizer(spec).encode(texts.texts)
+        tokens.save(folder / "workload.npz")
+        _write(folder / "workload.json", asdict(_plain_summary(texts, tokens)))
+
+    parts = (
+        settings.workload,
+        _source_fingerprint(str(_workload_path(settings.workload))),
+        settings.field,
+        settings.seed,
+        *_tokenizing(spec),
+    )
+    folder = work.cached("workload", "read and tokenize the workload", parts, build)
+    summary = TextsSummary(**json.loads((folder / "workload.json").read_text("utf-8")))
+    return TokenSequences.load(folder / "workload.npz"), summary
+
+
+def _workload_path(name: str) -> Path:
+    """Return the file or folder of a workload.
+
+    Raises:
+        TextsError: there is none; names the nearest word or neighbour.
+    """
+    from exporter.source.text_lines import existing_path
+
+    try:
+        return existing_path(name)
+    except TextsError as error:
+        close = difflib.get_close_matches(name, EVALUATION_WORKLOADS, n=1)
+        raise TextsError(
+            f"--workload {name}: neither {', '.join(EVALUATION_WORKLOADS)} nor a file",
+            why=error.what,
+            hint=f"did you mean {close[0]!r}?" if close else error.hint,
+        ) from error
+
+
+def _tokenizing(spec: EncoderSpec) -> tuple[object, ...]:
+    """Everything of the model that tokens depend on."""
+    return spec.tokenizer_sha256, spec.max_seq_length, spec.default_prompt
+
+
+def _prepare_splits(work: Workspace, spec: EncoderSpec) -> Texts:
     settings = work.settings
     parts = (
         _source_fingerprint(settings.calibration),
@@ -76,9 +145,7 @@ def prepare_texts(work: Workspace, spec: EncoderSpec) -> Texts:
         settings.num_samples,
         settings.seed,
         settings.precision == "auto",
-        spec.tokenizer_sha256,
-        spec.max_seq_length,
-        spec.default_prompt,
+        *_tokenizing(spec),
     )
     folder = work.cached(
         "texts",
@@ -118,7 +185,7 @@ def _build(work: Workspace, spec: EncoderSpec, folder: Path, progress: Progress)
     tokenizer = load_tokenizer(spec)
     tokens = tokenizer.encode(calibration.texts)
     tokens.save(folder / "calibration.npz")
-    _write(folder / "calibration.json", asdict(_calibration_summary(calibration, tokens)))
+    _write(folder / "calibration.json", asdict(_plain_summary(calibration, tokens)))
     for number, evaluation in enumerate(sets):
         into = folder / ("test" if evaluation is splits.test else "dev")
         into.mkdir()
@@ -128,7 +195,7 @@ def _build(work: Workspace, spec: EncoderSpec, folder: Path, progress: Progress)
         progress(number + 1, len(sets))
 
 
-def _calibration_summary(texts: TextSet, tokens: TokenSequences) -> TextsSummary:
+def _plain_summary(texts: TextSet, tokens: TokenSequences) -> TextsSummary:
     return _summary(name=texts.name, origin=texts.origin, sha256=texts.sha256, tokens=[tokens])
 
 

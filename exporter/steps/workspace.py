@@ -12,6 +12,7 @@ from pathlib import Path
 
 from exporter.config import Settings
 from exporter.deliver.cache import Cache, key_of
+from exporter.optimize.budget import WorkClock
 from exporter.progress import Reporter
 from targets.contract import Progress
 from targets.hashing import sha256_file, sha256_json
@@ -43,12 +44,13 @@ class Workspace:
     reporter: Reporter
     stage_s: dict[str, float] = field(default_factory=dict)
     made_utc: dict[str, str] = field(default_factory=dict)
+    work_clock: WorkClock = field(default_factory=WorkClock)
 
     @contextmanager
     def step(self, stage: str, title: str) -> Iterator[Progress]:
         """Report a step and keep how long it took."""
         started_s = time.monotonic()
-        with self.reporter.step(title) as progress:
+        with self.work_clock.running(), self.reporter.step(title) as progress:
             yield progress
         took_s = time.monotonic() - started_s
         self.stage_s[stage] = self.stage_s.get(stage, 0.0) + took_s

@@ -41,13 +41,22 @@ class RunnerClient:
         scratch: folder for token and result files; removed on close.
         name: what errors call this runner.
         silence_s: the child is ended when it says nothing for this long.
+        warnings: what the device has to say of every runner; they come before the child's own.
     """
 
-    def __init__(self, process: LineProcess, scratch: Path, name: str, silence_s: float) -> None:
+    def __init__(
+        self,
+        process: LineProcess,
+        scratch: Path,
+        name: str,
+        silence_s: float,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
         self._process = process
         self._scratch = scratch
         self._name = name
         self._silence_s = silence_s
+        self._warnings = warnings
         self._remove_scratch = weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
 
     @property
@@ -63,7 +72,7 @@ class RunnerClient:
                 refuses the model.
             RunnerCrashedError: if the child died.
         """
-        return _to_info(self._request({"command": "load", "plan": _plan_to_json(plan)}))
+        return self._to_info(self._request({"command": "load", "plan": _plan_to_json(plan)}))
 
     def embed(
         self,
@@ -133,7 +142,7 @@ class RunnerClient:
         Raises:
             RunnerCrashedError: if the child died.
         """
-        return _to_info(self._request({"command": "info"}))
+        return self._to_info(self._request({"command": "info"}))
 
     def close(self) -> None:
         """End the child and remove its files; never raises, may be called again."""
@@ -160,6 +169,9 @@ class RunnerClient:
             raise RunnerCrashedError(
                 f"{self._name}: {error.what}", why=error.why, hint=error.hint
             ) from error
+
+    def _to_info(self, values: dict[str, Any]) -> RunnerInfo:
+        return RunnerInfo(**(values | {"warnings": (*self._warnings, *values["warnings"])}))
 
     def _write(self, tokens: TokenSequences) -> Path:
         """Write a token file once; rounds of timing use the same texts again and again."""
@@ -206,10 +218,6 @@ def _batching_to_json(batching: Batching) -> dict[str, Any]:
         "length_multiple": batching.length_multiple,
         "extra_padding": batching.extra_padding,
     }
-
-
-def _to_info(values: dict[str, Any]) -> RunnerInfo:
-    return RunnerInfo(**(values | {"warnings": tuple(values["warnings"])}))
 
 
 def _to_error(answer: RunnerAnswerError, command: str, name: str) -> StepError:

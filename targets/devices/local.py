@@ -26,6 +26,7 @@ class LocalDevice:
         name: what reports call it.
         environment: variables set for the runner beside the caller's own.
         silence_s: a runner that says nothing for this long is ended.
+        warnings: what every runner says of itself beside what it finds out.
     """
 
     measures_latency: bool = True
@@ -36,10 +37,12 @@ class LocalDevice:
         *,
         environment: Mapping[str, str] | None = None,
         silence_s: float = DEFAULT_SILENCE_S,
+        warnings: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self._environment = dict(environment or {})
         self._silence_s = silence_s
+        self._warnings = warnings
 
     def hardware(self) -> Hardware:
         """Detect what this machine is."""
@@ -86,7 +89,7 @@ class LocalDevice:
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
-        return RunnerClient(process, scratch, name, self._silence_s)
+        return RunnerClient(process, scratch, name, self._silence_s, self._warnings)
 
 
 def _python() -> tuple[str, ...]:

@@ -68,3 +68,9 @@ def is_backed(recipe: Recipe, hardware: Hardware) -> bool:
     forced; trying it unasked would only cost time.
     """
     return not recipe.requires or not hardware.features.isdisjoint(recipe.requires)
+
+
+def adds_pairs_with_saturation(hardware: Hardware) -> bool:
+    """Say whether int8 products of this CPU pass through 16 bits (x86 without VNNI and AMX)."""
+    safe = ("avx512_vnni", "avx_vnni", "amx_int8")
+    return hardware.architecture == "x86_64" and hardware.features.isdisjoint(safe)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from targets.contract import Hardware, LayerOverride, Precision, Recipe
+from targets.contract import Hardware, LayerOverride, Precision, QdqScheme, Recipe
 from targets.errors import CompileError
 from targets.hardware.precisions import accelerated, backing_features
 
@@ -36,8 +36,12 @@ _LAYOUTS: tuple[tuple[str, Precision], ...] = (
     ("none", "float16"),
     ("nncf_ptq", "int8"),
     ("nncf_weight_only", "int8"),
+    ("qdq", "int8"),
 )
 """(quantizer, precision) that can be compiled."""
+
+_STORED: tuple[Precision, ...] = ("float32", "float16", "int8")
+"""What embedding tables can be stored in."""
 
 
 def best_float(hardware: Hardware) -> Precision:
@@ -59,6 +63,7 @@ def recipes_for(hardware: Hardware) -> tuple[Recipe, ...]:
     rest = best_float(hardware)
     return (
         _baseline(),
+        _static(hardware, rest),
         *_floats(hardware),
         *(_dynamic() if rest == "float32" and _has(hardware, DYNAMIC_FEATURES) else ()),
         *_calibrated(hardware, rest),
@@ -90,7 +95,13 @@ def _why_refused(recipe: Recipe) -> str:
         return f"a float recipe in {recipe.precision} leaves nothing for {recipe.float_precision}"
     if recipe.quantizer == "none" and recipe.overrides:
         return "a float recipe runs all layers in one precision and takes no overrides"
-    strange = [o for o in recipe.overrides if o.precision != recipe.float_precision]
+    if recipe.quantizer == "qdq" and recipe.scheme is None:
+        return "it does not say how integers stand for floats"
+    if recipe.quantizer == "qdq" and recipe.embeddings not in _STORED:
+        return f"embedding tables in {recipe.embeddings} cannot be stored"
+    # Only our own graph can take back into int8 what an earlier override left in float.
+    possible = {recipe.float_precision, *(["int8"] if recipe.quantizer == "qdq" else [])}
+    strange = [o for o in recipe.overrides if o.precision not in possible]
     if strange:
         kept = recipe.float_precision
         return f"{strange[0].pattern!r} asks for {strange[0].precision}; layers stay in {kept}"
@@ -127,6 +138,21 @@ def _why_bfloat16(hardware: Hardware) -> str:
         return f"this CPU has the {accelerated(hardware, 'bfloat16')}, and embeddings hardly move"
     instruction = accelerated(hardware, "bfloat16")
     return f"this CPU has the {instruction} but no AMX, so it may well lose to float32"
+
+
+def _static(hardware: Hardware, rest: Precision) -> Recipe:
+    """int8 by our own Q/DQ graph; `exporter.optimize.sensitivity` makes mixed ones of it."""
+    return Recipe(
+        name="int8-static",
+        precision="int8",
+        float_precision=rest,
+        quantizer="qdq",
+        requires=backing_features("int8"),
+        scheme=QdqScheme(integers="U8S8"),
+        embeddings="int8",
+        why=f"all linear layers in int8 with outliers moved into compensated weights, attention "
+        f"and the rest in {rest}: {_int8_backing(hardware)}",
+    )
 
 
 def _dynamic() -> tuple[Recipe, ...]:

@@ -32,6 +32,7 @@ _READ_BACK = (
     "DYNAMIC_QUANTIZATION_GROUP_SIZE",
     "RUNTIME_REQUIREMENTS",
 )
+_STREAMS = "NUM_STREAMS"
 _ISA_CAP = "ONEDNN_MAX_CPU_ISA"
 
 _GEMM_LAYERS = frozenset({"FullyConnected", "MatMul", "Convolution", "Subgraph"})
@@ -97,7 +98,8 @@ def open_session(model: Path, plan: Plan) -> OpenVinoSession:
 
     graph = openvino.Core().read_model(model)
     _check_names(graph, plan)
-    return OpenVinoSession(graph, plan)
+    several = plan.options.get(_STREAMS, "1") not in ("0", "1")
+    return StreamedSession(graph, plan) if several else OpenVinoSession(graph, plan)
 
 
 def _silence_telemetry() -> None:
@@ -189,6 +191,50 @@ class OpenVinoSession:
         """Release the request before the model it belongs to."""
         del self._request, self._compiled
         self._fed = {}
+
+
+class StreamedSession(OpenVinoSession):
+    """A compiled model whose streams embed several batches at once."""
+
+    def __init__(self, graph: Any, plan: Plan) -> None:  # noqa: ANN401 - openvino is untyped
+        super().__init__(graph, plan)
+        self._num_streams = int(plan.options[_STREAMS])
+        self._results: dict[int, NDArray[np.float32]] = {}
+        self._queue = self._open_queue()
+
+    def _open_queue(self) -> Any:  # noqa: ANN401 - openvino is untyped
+        import openvino
+
+        queue = openvino.AsyncInferQueue(self._compiled, self._num_streams)
+        queue.set_callback(self._keep)
+        return queue
+
+    def _keep(self, request: Any, number: int) -> None:  # noqa: ANN401 - openvino is untyped
+        self._results[number] = np.array(request.get_tensor(self._output).data, np.float32)
+
+    def run_many(self, batches: list[Inputs]) -> list[NDArray[np.float32]]:
+        """Embed padded batches, as many at once as there are streams.
+
+        Args:
+            batches: int64 arrays, shape [batch, length], contiguous; read in place.
+
+        Returns:
+            The embedding outputs in the order of the batches, each [batch, dim], float32.
+        """
+        self._results.clear()
+        try:
+            for number, inputs in enumerate(batches):
+                self._queue.start_async(inputs, userdata=number, share_inputs=True)
+            self._queue.wait_all()
+        except RuntimeError:
+            self._queue = self._open_queue()  # a queue keeps its errors and raises them again
+            raise
+        return [self._results.pop(number) for number in range(len(batches))]
+
+    def close(self) -> None:
+        """Release the requests before the model they belong to."""
+        del self._queue
+        super().close()
 
 
 def _infer(request: Any, inputs: Inputs, output: str) -> NDArray[np.float32]:  # noqa: ANN401

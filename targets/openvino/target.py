@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from targets.contract import (
     Precision,
     Recipe,
     RunPlan,
+    RuntimeVariant,
     TargetSpec,
 )
 from targets.errors import NotInstalledError
@@ -29,6 +31,7 @@ from targets.openvino.layers import find_layers, nodes_kept_float, nodes_matchin
 from targets.openvino.quantize import calibration_batches, compress_weights, quantize
 from targets.openvino.recipes import ACTIVATION_GROUPS, check_recipe, recipes_for
 from targets.openvino.sdk import EXTRA, INSTALL, import_openvino, is_installed, versions
+from targets.openvino.variants import variants_of_plan
 
 ADAPTER = Path(__file__).with_name("session.py")
 EMBEDDING = "sentence_embedding"
@@ -55,7 +58,7 @@ class OpenVinoTarget:
     def probe(self, device: Device) -> Availability:
         """Say whether OpenVINO works and what the device is; never raises.
 
-        Without NNCF the target is available, but `missing` says that its int8 recipes
+        Without NNCF the target is available, but `missing` says that NNCF's int8 recipes
         cannot be built and `candidates` leaves them out.
         """
         try:
@@ -68,7 +71,7 @@ class OpenVinoTarget:
             return Availability(ok=False, missing=(found,), tool_versions=versions())
         return Availability(
             ok=True,
-            missing=() if is_installed("nncf") else (f"no int8: {_missing('nncf')}",),
+            missing=() if is_installed("nncf") else (f"no int8 by NNCF: {_missing('nncf')}",),
             device_name=hardware.model_name,
             fingerprint=hardware.fingerprint,
             features=_telling_features(hardware),
@@ -80,7 +83,7 @@ class OpenVinoTarget:
         recipes = recipes_for(hardware)
         if is_installed("nncf"):
             return recipes
-        return tuple(recipe for recipe in recipes if recipe.quantizer == "none")
+        return tuple(recipe for recipe in recipes if not recipe.quantizer.startswith("nncf"))
 
     def compile(self, request: CompileRequest) -> CompiledArtifact:
         """Build the IR of one recipe into `request.output_dir`.
@@ -96,10 +99,14 @@ class OpenVinoTarget:
         """
         check_recipe(request.recipe)
         started = time.perf_counter()
-        model = _build(request)
         half = request.recipe.precision in ("bfloat16", "float16")
         group = ACTIVATION_GROUPS.get(request.recipe.name, 0)
-        paths = write_ir(model, request.output_dir, half_weights=half, activation_group=group)
+        with _built(request) as model:
+            paths = write_ir(model, request.output_dir, half_weights=half, activation_group=group)
+        if request.recipe.quantizer == "qdq" and request.recipe.float_precision == "float32":
+            from targets.openvino.static import keep_float32
+
+            keep_float32(paths[0])
         options = _write_loader_options(request.recipe, request.output_dir)
         return CompiledArtifact(
             directory=request.output_dir,
@@ -129,6 +136,10 @@ class OpenVinoTarget:
             max_batch_tokens=_MAX_BATCH_TOKENS,
         )
 
+    def variants(self, plan: RunPlan, num_threads: int) -> tuple[RuntimeVariant, ...]:
+        """Vary what does not change the artifact; figures are in `docs/latency.md`."""
+        return variants_of_plan(plan, num_threads)
+
     def ship(self, artifact: CompiledArtifact) -> tuple[tuple[str, str], ...]:
         """Put the IR where loaders look by default; int8 also under its usual name."""
         stem = Path(artifact.files[0].path).stem
@@ -144,8 +155,21 @@ class OpenVinoTarget:
         return (*files, (LOADER_OPTIONS, f"openvino/{LOADER_OPTIONS}"))
 
 
+@contextmanager
+def _built(request: CompileRequest) -> Iterator[Any]:
+    """Yield the graph, quantized as the recipe says."""
+    if request.recipe.quantizer == "qdq":
+        # onnx is loaded here, so that what a target is costs no import of it
+        from targets.openvino.static import static_graph
+
+        with static_graph(request.graph.path, request.plans, request.recipe) as model:
+            yield model
+    else:
+        yield _build(request)
+
+
 def _build(request: CompileRequest) -> Any:  # noqa: ANN401 - openvino is untyped
-    """Read the FP32 graph and quantize it as the recipe says."""
+    """Read the FP32 graph and let NNCF quantize it as the recipe says."""
     model = read_graph(request.graph.path)
     recipe = request.recipe
     if recipe.quantizer == "none":

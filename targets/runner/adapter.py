@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from .batches import KNOWN_INPUTS
 from .plan import ExecutedRow, Inputs, RunnerFailure, Session, SessionPlan
 
+RunMany = Callable[[list[Inputs]], list[NDArray[np.float32]]]
+
 
 @contextmanager
 def adapter_errors(doing: str) -> Iterator[None]:
@@ -67,12 +69,16 @@ def _find_open_session(path: Path) -> Callable[[Path, SessionPlan], Session]:
 
 
 class CheckedSession:
-    """A session whose answers are checked; `run` alone is left bare for the clock."""
+    """A session whose answers are checked; the run methods are left bare for the clock.
+
+    `run_many` is None where the session embeds one batch at a time.
+    """
 
     def __init__(self, session: Session, plan: SessionPlan) -> None:
         self._session = session
         self._plan = plan
         self.run = session.run
+        self.run_many: RunMany | None = getattr(session, "run_many", None)
 
     def embed(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run one batch.
@@ -82,6 +88,24 @@ class CheckedSession:
         """
         with adapter_errors("embedding a batch"):
             rows = self._session.run(inputs)
+        return self._checked(rows, inputs)
+
+    def embed_many(self, batches: list[Inputs]) -> list[NDArray[np.float32]]:
+        """Run several batches, at once where the session can.
+
+        Raises:
+            RunnerFailure: "shape" as `embed`, or if there are not as many results as batches.
+        """
+        if self.run_many is None:
+            return [self.embed(inputs) for inputs in batches]
+        with adapter_errors("embedding batches at once"):
+            results = list(self.run_many(batches))
+        if len(results) != len(batches):
+            found = f"{len(results)} results of {len(batches)} batches"
+            raise RunnerFailure("shape", f"the adapter returned {found}")
+        return [self._checked(*pair) for pair in zip(results, batches, strict=True)]
+
+    def _checked(self, rows: NDArray[np.float32], inputs: Inputs) -> NDArray[np.float32]:
         batch_size = next(iter(inputs.values())).shape[0]
         expected = (batch_size, self._plan.embedding_dim)
         if getattr(rows, "shape", None) != expected or rows.dtype != np.float32:

@@ -134,7 +134,12 @@ class BatchRules:
 
 
 class Session(Protocol):
-    """A loaded artifact; what an adapter's `open_session(model, plan)` returns."""
+    """A loaded artifact; what an adapter's `open_session(model, plan)` returns.
+
+    A session that embeds several batches at once may have a further method
+    `run_many(batches: list[Inputs]) -> list[NDArray[np.float32]]`, results in the order of
+    the batches; many texts are then embedded and timed through it.
+    """
 
     def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Embed one padded batch of int64 arrays [batch, length]; returns [batch, dim]."""

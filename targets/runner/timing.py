@@ -1,4 +1,4 @@
-"""Time on the device: the clock runs around `Session.run` and nothing else."""
+"""Time on the device: the clock runs around the session's run methods and nothing else."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from .batches import Tokens, build_inputs, full_batch, iterate_inputs
 from .plan import BatchRules, Inputs, RunnerFailure, SessionPlan
 
 RunBatch = Callable[[Inputs], NDArray[np.float32]]
+RunMany = Callable[[list[Inputs]], list[NDArray[np.float32]]]
+TimeSample = Callable[[list[Inputs]], int]
+"""Runs the batches of one sample and returns the nanoseconds that they took."""
 Samples = NDArray[np.float64]
 
 
@@ -47,8 +50,28 @@ def prepare_workload(
     return [[inputs for _, inputs in iterate_inputs(tokens, rules, plan)]]
 
 
+def one_by_one(run: RunBatch) -> TimeSample:
+    """Time every batch of a sample by itself and add the times up."""
+
+    def time_sample(batches: list[Inputs]) -> int:
+        return sum(_time_run(run, inputs) for inputs in batches)
+
+    return time_sample
+
+
+def at_once(run_many: RunMany) -> TimeSample:
+    """Time all batches of a sample together: from the first one in to the last one out."""
+
+    def time_sample(batches: list[Inputs]) -> int:
+        start_ns = time.perf_counter_ns()
+        run_many(batches)
+        return time.perf_counter_ns() - start_ns
+
+    return time_sample
+
+
 def time_passes(
-    run: RunBatch,
+    time_sample: TimeSample,
     samples: list[list[Inputs]],
     passes: int,
     warmup: int,
@@ -60,18 +83,18 @@ def time_passes(
         Milliseconds, pass by pass, shape [passes * len(samples)], float64.
     """
     for done in range(warmup):
-        _time_pass(run, samples)
+        _time_pass(time_sample, samples)
         after_pass(done + 1)
     timed_ns: list[int] = []
     with _no_garbage_collection():
         for done in range(passes):
-            timed_ns += _time_pass(run, samples)
+            timed_ns += _time_pass(time_sample, samples)
             after_pass(warmup + done + 1)
     return np.array(timed_ns, np.float64) / 1e6
 
 
-def _time_pass(run: RunBatch, samples: list[list[Inputs]]) -> list[int]:
-    return [sum(_time_run(run, inputs) for inputs in batches) for batches in samples]
+def _time_pass(time_sample: TimeSample, samples: list[list[Inputs]]) -> list[int]:
+    return [time_sample(batches) for batches in samples]
 
 
 def _time_run(run: RunBatch, inputs: Inputs) -> int:

@@ -29,6 +29,7 @@ from targets.contract import (
     Recipe,
     RunPlan,
     Target,
+    variants_of,
 )
 from targets.errors import CompileError
 from targets.hashing import sha256_file
@@ -209,6 +210,26 @@ def check_plan(target: Target, workshop: Workshop, artifact: CompiledArtifact) -
     assert plan.length_multiple >= 1
     assert plan.max_batch_tokens >= plan.length_multiple
     assert all(isinstance(v, str) for pair in plan.options.items() for v in pair)
+
+
+def check_variants(target: Target, plan: RunPlan, num_threads: int) -> None:
+    """Variants have names and reasons of their own and run the same artifact; none is fine."""
+    variants = variants_of(target, plan, num_threads)
+    names = [variant.name for variant in variants]
+    assert len(set(names)) == len(names), f"a name is used twice: {names}"
+    kept = ("adapter", "model", "inputs", "output", "pad_token_id", "embedding_dim")
+    for variant in variants:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", variant.name), variant.name
+        assert len(variant.why.split()) > 3, f"{variant.name} does not say why"
+        for field in (*kept, "max_seq_length"):
+            assert getattr(variant.plan, field) == getattr(plan, field), f"{field} was changed"
+        assert (variant.plan, variant.num_threads) != (plan, num_threads), "it varies nothing"
+        assert 1 <= variant.num_threads <= num_threads, "threads that nobody has"
+        assert variant.plan.length_multiple >= 1
+        assert variant.plan.max_batch_tokens >= variant.plan.length_multiple
+        assert set(variant.plan.options) >= set(plan.options), "an option was left to the runtime"
+        assert all(isinstance(v, str) for pair in variant.plan.options.items() for v in pair)
+    assert variants_of(target, plan, num_threads) == variants, "asked twice, answered differently"
 
 
 def check_shipping(target: Target, artifact: CompiledArtifact) -> None:

@@ -20,7 +20,7 @@ import pytest
 from subjects import MACHINES, NUM_THREADS, Subject, Workshop
 from tiny_graph import write_tiny_graph
 
-from targets.contract import Target
+from targets.contract import Target, variants_of
 from targets.registry import open_device
 
 
@@ -83,6 +83,20 @@ class TargetConformance:
     def test_plans(self, target, workshop):
         for recipe in workshop.recipes(target):
             checks.check_plan(target, workshop, workshop.built(target, recipe))
+
+    def test_variants(self, target, workshop):
+        for recipe in workshop.recipes(target):
+            plan = workshop.plan(target, workshop.built(target, recipe))
+            for num_threads in (1, NUM_THREADS, 8):
+                checks.check_variants(target, plan, num_threads)
+
+    def test_variants_are_the_same_artifact(self, target, workshop):
+        plan = workshop.plan(target, workshop.built(target, workshop.recipes(target)[0]))
+        with open_device("local").start(plan, NUM_THREADS) as runner:
+            expected = runner.embed(workshop.tokens)
+        for variant in variants_of(target, plan, NUM_THREADS):
+            with open_device("local").start(variant.plan, variant.num_threads) as runner:
+                checks.check_embeddings(runner.embed(workshop.tokens), expected, 0.9999)
 
     def test_shipping(self, target, workshop):
         for recipe in workshop.recipes(target):

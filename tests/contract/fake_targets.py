@@ -18,6 +18,7 @@ from targets.contract import (
     CompileRequest,
     Recipe,
     RunPlan,
+    RuntimeVariant,
     TargetSpec,
 )
 from targets.errors import CompileError
@@ -97,8 +98,17 @@ class GoodTarget:
             options={"threads": str(num_threads)},
         )
 
+    def variants(self, plan, num_threads) -> list[RuntimeVariant]:
+        why = "larger batches pay for a call less often"
+        larger = replace(plan, max_batch_tokens=4096)
+        return [RuntimeVariant(name="large", plan=larger, num_threads=num_threads, why=why)]
+
     def ship(self, artifact) -> list[tuple[str, str]]:
         return [(file.path, f"good/{file.path}") for file in artifact.files]
+
+
+class WithoutVariants(GoodTarget):
+    variants = None
 
 
 # ------------------------------------------------------------------ one promise broken
@@ -261,6 +271,61 @@ class NumberAsOption(GoodTarget):
     def run_plan(self, artifact, graph, pad_token_id, num_threads) -> RunPlan:
         plan = super().run_plan(artifact, graph, pad_token_id, num_threads)
         return replace(plan, options={"threads": num_threads})
+
+
+class VariantsOfOneName(GoodTarget):
+    def variants(self, plan, num_threads) -> list[RuntimeVariant]:
+        return super().variants(plan, num_threads) * 2
+
+
+class _Varied(GoodTarget):
+    """Its one variant, changed."""
+
+    def changed(self, variant: RuntimeVariant) -> RuntimeVariant:
+        raise NotImplementedError
+
+    def variants(self, plan, num_threads) -> list[RuntimeVariant]:
+        return [self.changed(one) for one in super().variants(plan, num_threads)]
+
+
+class VariantWithoutWhy(_Varied):
+    def changed(self, variant) -> RuntimeVariant:
+        return replace(variant, why="fast")
+
+
+class VariantOfAnotherModel(_Varied):
+    def changed(self, variant) -> RuntimeVariant:
+        return replace(variant, plan=replace(variant.plan, model=Path("elsewhere.json")))
+
+
+class VariantOfAnotherOutput(_Varied):
+    def changed(self, variant) -> RuntimeVariant:
+        return replace(variant, plan=replace(variant.plan, output="last_hidden_state"))
+
+
+class VariantOfFewerInputs(_Varied):
+    def changed(self, variant) -> RuntimeVariant:
+        return replace(variant, plan=replace(variant.plan, inputs=variant.plan.inputs[:1]))
+
+
+class VariantOfNothing(_Varied):
+    def changed(self, variant) -> RuntimeVariant:
+        return replace(variant, plan=replace(variant.plan, max_batch_tokens=2048))
+
+
+class VariantOfMoreThreads(_Varied):
+    def changed(self, variant) -> RuntimeVariant:
+        return replace(variant, num_threads=64)
+
+
+class VariantOfNoOptions(_Varied):
+    def changed(self, variant) -> RuntimeVariant:
+        return replace(variant, plan=replace(variant.plan, options={}))
+
+
+class VariantsInTurns(_Varied):
+    def changed(self, variant) -> RuntimeVariant:
+        return replace(variant, name=f"large-{next(_COUNTER)}")
 
 
 class ShipsOutside(GoodTarget):

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tiny_graph import PAD_ID, TinyGraph, make_tokens
+from tiny_plans import write_plans
 
 from targets.contract import (
     CompiledArtifact,
     CompileRequest,
     Hardware,
     OnnxArtifact,
+    QdqScheme,
     Recipe,
     RunPlan,
     Target,
@@ -61,6 +63,7 @@ class Workshop:
     hardware: Hardware
     tokens: TokenSequences = field(default_factory=make_tokens)
     _built: dict[str, CompiledArtifact] = field(default_factory=dict)
+    _plans: dict[tuple[str, QdqScheme], Path] = field(default_factory=dict)
 
     def recipes(self, target: Target) -> list[Recipe]:
         return list(target.candidates(self.graph.artifact, self.hardware))
@@ -80,15 +83,28 @@ class Workshop:
     ) -> CompileRequest:
         output = self.folder / folder
         output.mkdir(parents=True)
+        graph = graph or self.graph.artifact
         return CompileRequest(
-            graph=graph or self.graph.artifact,
+            graph=graph,
             recipe=recipe,
             calibration=self.tokens,
+            plans=self.plans(recipe, graph),
             hardware=self.hardware,
             output_dir=output,
             num_threads=NUM_THREADS,
             seed=0,
         )
+
+    def plans(self, recipe: Recipe, graph: OnnxArtifact) -> Path | None:
+        """The file of layers' int8 forms that a recipe is built from; made once."""
+        if recipe.quantizer != "qdq":
+            return None
+        assert recipe.scheme is not None, f"{recipe.name} does not say how integers are meant"
+        key = (graph.sha256, recipe.scheme)
+        if key not in self._plans:
+            path = self.folder / f"plans-{len(self._plans)}.npz"
+            self._plans[key] = write_plans(path, graph, self.tokens, recipe.scheme)
+        return self._plans[key]
 
     def moved_graph(self) -> OnnxArtifact:
         """The same graph in another folder."""

@@ -12,7 +12,7 @@ import pytest
 from subjects import MACHINES, Subject, Workshop
 from tiny_graph import write_tiny_graph
 
-from targets.contract import Target
+from targets.contract import Target, variants_of
 from targets.registry import open_device
 
 MACHINE = MACHINES["AMX"]
@@ -53,6 +53,7 @@ CHECKS: dict[str, Check] = {
     "foreign": lambda s, t, w: checks.check_refuses_foreign_recipe(t, w),
     "unmatched": lambda s, t, w: checks.check_refuses_unmatched_override(t, w, int8_of(t, w)),
     "plan": lambda s, t, w: checks.check_plan(t, w, w.built(t, int8_of(t, w))),
+    "variants": lambda s, t, w: checks.check_variants(t, plan_of(t, w), 2),
     "shipping": lambda s, t, w: checks.check_shipping(t, w.built(t, int8_of(t, w))),
     "adapter": lambda s, t, w: checks.check_adapter(s, plan_of(t, w)),
 }
@@ -86,6 +87,15 @@ BROKEN = [
     ("plan", "MissingModel", "."),
     ("plan", "ForgetsAnInput", "."),
     ("plan", "NumberAsOption", "."),
+    ("variants", "VariantsOfOneName", "used twice"),
+    ("variants", "VariantWithoutWhy", "does not say why"),
+    ("variants", "VariantOfAnotherModel", "model was changed"),
+    ("variants", "VariantOfAnotherOutput", "output was changed"),
+    ("variants", "VariantOfFewerInputs", "inputs was changed"),
+    ("variants", "VariantOfNothing", "varies nothing"),
+    ("variants", "VariantOfMoreThreads", "nobody has"),
+    ("variants", "VariantOfNoOptions", "left to the runtime"),
+    ("variants", "VariantsInTurns", "differently"),
     ("shipping", "ShipsOutside", "outside"),
     ("shipping", "ShipsWhatIsNotThere", "."),
     ("shipping", "ShipsTwiceToOnePlace", "share a place"),
@@ -139,3 +149,10 @@ def test_wrong_embeddings_are_caught(workshop, damage):
     checks.check_embeddings(good, workshop.graph.embed(workshop.tokens), 0.999999)
     with pytest.raises(AssertionError):
         checks.check_embeddings(bad, workshop.graph.embed(workshop.tokens), 0.99)
+
+
+def test_a_target_without_variants_passes(workshop):
+    run_check("variants", "WithoutVariants", workshop)
+    target = fake_targets.WithoutVariants()
+    assert variants_of(target, plan_of(target, workshop), 2) == ()
+    assert isinstance(target, Target)

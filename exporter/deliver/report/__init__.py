@@ -13,6 +13,7 @@ from exporter.deliver.report.document import (
 )
 from exporter.deliver.report.json_report import document_of, to_json
 from exporter.deliver.report.markdown import to_markdown
+from exporter.deliver.report.plot import plots_of
 from exporter.deliver.report.table import terminal_table
 from exporter.deliver.storage import storage_errors
 from exporter.values import ExportRecord
@@ -21,6 +22,7 @@ __all__ = [
     "Report",
     "document_of",
     "parse_report",
+    "plots_of",
     "read_report",
     "terminal_table",
     "to_json",
@@ -30,7 +32,7 @@ __all__ = [
 
 
 def write_reports(record: ExportRecord, directory: Path) -> None:
-    """Write `report.json` and, from its bytes, `report.md` into a folder.
+    """Write `report.json` and, from its bytes, `report.md` and its plots into a folder.
 
     Raises:
         NonFiniteError: a figure is NaN or infinite; names it.
@@ -38,8 +40,10 @@ def write_reports(record: ExportRecord, directory: Path) -> None:
     """
     data = to_json(document_of(record))
     # Reading it back proves that the document says everything the Markdown shows.
-    text = to_markdown(parse_report(data))
+    report = parse_report(data)
+    texts = {REPORT_MARKDOWN: to_markdown(report), **plots_of(report)}
     with storage_errors("cannot write the reports", directory, remedy="choose another folder"):
         directory.mkdir(parents=True, exist_ok=True)
         (directory / REPORT_JSON).write_bytes(data)
-        (directory / REPORT_MARKDOWN).write_text(text, encoding="utf-8", newline="\n")
+        for name, text in texts.items():
+            (directory / name).write_text(text, encoding="utf-8", newline="\n")

@@ -17,6 +17,7 @@ from exporter.values import (
     Latency,
     ParityReport,
     Provenance,
+    QuantizationSummary,
     ShippedFile,
     TextsSummary,
 )
@@ -56,11 +57,15 @@ class HardwareSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateSection:
-    """One recipe of the tournament; its figures are of the development split."""
+    """One recipe of the tournament; its figures are of the development split.
+
+    `on_front`: no candidate that was judged is both as fast and as close to FP32.
+    """
 
     recipe: Recipe
     status: Literal["chosen", "eligible", "dropped", "failed"]
     reason: str
+    on_front: bool
     size_bytes: int | None
     compile_s: float | None
     checks: tuple[Check, ...]
@@ -71,8 +76,27 @@ class CandidateSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VariantSection:
+    """One way of running the artifact; speed-ups are over the first of them, the default."""
+
+    name: str
+    status: Literal["chosen", "eligible", "dropped", "failed"]
+    reason: str
+    why: str
+    num_threads: int
+    options: Mapping[str, str]
+    length_multiple: int
+    max_batch_tokens: int
+    min_cosine: float | None
+    latency: tuple[Latency, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSection:
-    """One target on one device; its figures are of the test split."""
+    """One target on one device; its figures are of the test split.
+
+    `quantization`: how static int8 forms of layers were found; None where none were looked for.
+    """
 
     target: str
     device: str
@@ -84,6 +108,8 @@ class TargetSection:
     fidelity: Fidelity | None
     executed_precisions: ExecutedPrecisions
     candidates: tuple[CandidateSection, ...]
+    variants: tuple[VariantSection, ...]
+    quantization: QuantizationSummary | None
     reason: str
     artifact_size_bytes: int | None
     options: Mapping[str, str]
@@ -137,7 +163,10 @@ class EvaluationSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole document, in the order of its keys."""
+    """The whole document, in the order of its keys.
+
+    `workload`: texts of the user's own that were timed; None: those of the evaluation.
+    """
 
     schema_version: int = field(default=SCHEMA_VERSION)
     verdict: Verdict
@@ -147,6 +176,7 @@ class Report:
     targets: tuple[TargetSection, ...]
     provenance: Provenance
     calibration: TextsSummary
+    workload: TextsSummary | None
 
 
 def parse_report(data: bytes) -> Report:

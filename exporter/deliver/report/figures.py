@@ -28,6 +28,15 @@ def cosine(value: float | None) -> str:
     return NONE if value is None else rounded(value, _COSINE_DIGITS)
 
 
+def drift(value: float) -> str:
+    """Write 1 - mean cosine with two digits, rounded up, e.g. 2.5e-4."""
+    if value <= 0.0:
+        return "0"
+    exact = Decimal(f"{value:.12g}")  # 7 × 1e-5 is 7e-5, not a little more
+    up = exact.quantize(Decimal(1).scaleb(exact.adjusted() - 1), ROUND_CEILING)
+    return f"{up.scaleb(-up.adjusted()):.1f}e{up.adjusted()}"
+
+
 def percent(value: float | None) -> str:
     """Write a share in [0, 1] as a percentage."""
     return NONE if value is None else f"{rounded(value, 1, scale=100)} %"

@@ -30,6 +30,8 @@ VERDICT_SYMBOLS: dict[Verdict, str] = {
     "inconclusive": "?",
     "not_run": "–",
 }
+FRONT_SYMBOL = "◆"
+FRONT_MEANING = "on the Pareto front: nothing judged is as fast and as close to FP32"
 _WORST_FIRST: tuple[Verdict, ...] = ("fail", "inconclusive", "not_run")
 _SPEEDUP = "speedup"
 
@@ -230,4 +232,11 @@ def text_sets(report: Report) -> list[tuple[str, TextsSummary]]:
     """Return every text set with what it was used for."""
     development = report.evaluation.development
     first = [("development", development)] if development else []
-    return [*first, ("test", report.evaluation.test), ("calibration", report.calibration)]
+    workload = report.workload
+    last = [("workload", workload)] if workload else []
+    return [
+        *first,
+        ("test", report.evaluation.test),
+        ("calibration", report.calibration),
+        *last,
+    ]

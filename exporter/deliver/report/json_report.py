@@ -16,6 +16,7 @@ from exporter.deliver.report.document import (
     PrecisionCell,
     Report,
     TargetSection,
+    VariantSection,
 )
 from exporter.values import (
     CandidateResult,
@@ -24,6 +25,7 @@ from exporter.values import (
     Latency,
     ParityReport,
     TargetResult,
+    VariantResult,
 )
 from targets.contract import ExecutedPrecision, Hardware, OnnxArtifact
 
@@ -57,6 +59,7 @@ def document_of(record: ExportRecord) -> Report:
         targets=tuple(_target(result) for result in record.targets),
         provenance=record.provenance,
         calibration=record.calibration,
+        workload=record.workload,
     )
 
 
@@ -101,6 +104,8 @@ def _target(result: TargetResult) -> TargetSection:
         fidelity=result.fidelity,
         executed_precisions=executed_precisions(result.executed),
         candidates=tuple(_candidate(candidate) for candidate in result.candidates),
+        variants=tuple(_variant(variant) for variant in result.variants),
+        quantization=result.quantization,
         reason=result.reason,
         artifact_size_bytes=result.artifact_size_bytes,
         options=result.options,
@@ -115,6 +120,7 @@ def _candidate(result: CandidateResult) -> CandidateSection:
         recipe=result.recipe,
         status=result.status,
         reason=result.reason,
+        on_front=result.on_front,
         size_bytes=result.size_bytes,
         compile_s=result.compile_s,
         checks=result.checks,
@@ -122,6 +128,21 @@ def _candidate(result: CandidateResult) -> CandidateSection:
         fidelity=result.fidelity,
         executed_precisions=executed_precisions(result.executed),
         runner=result.runner,
+    )
+
+
+def _variant(result: VariantResult) -> VariantSection:
+    return VariantSection(
+        name=result.name,
+        status=result.status,
+        reason=result.reason,
+        why=result.why,
+        num_threads=result.num_threads,
+        options=result.options,
+        length_multiple=result.length_multiple,
+        max_batch_tokens=result.max_batch_tokens,
+        min_cosine=result.min_cosine,
+        latency=_latency(result.latency),
     )
 
 

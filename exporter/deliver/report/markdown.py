@@ -17,6 +17,7 @@ from exporter.deliver.report.headline import (
 )
 from exporter.deliver.report.markdown_target import target_sections
 from exporter.deliver.report.markup import bullets, code, code_block, escape, table
+from exporter.deliver.report.plot import plot_stems
 from exporter.deliver.report.text import shorten_middle
 from exporter.values import TextsSummary
 
@@ -26,7 +27,10 @@ _MAX_TITLE_CHARS = 100
 def to_markdown(report: Report) -> str:
     """Render the whole report, the verdict first."""
     parts = [_verdict(report)]
-    parts += [target_sections(target) for target in report.targets]
+    parts += [
+        target_sections(report, target, stem)
+        for target, stem in zip(report.targets, plot_stems(report.targets), strict=True)
+    ]
     parts += [_notes(report), _model(report), _texts(report), _provenance(report)]
     return "\n".join(part for part in parts if part)
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from exporter.deliver.report import figures
-from exporter.deliver.report.document import CandidateSection, TargetSection
+from exporter.deliver.report.document import (
+    CandidateSection,
+    Report,
+    TargetSection,
+    VariantSection,
+)
 from exporter.deliver.report.headline import (
+    FRONT_MEANING,
+    FRONT_SYMBOL,
     VERDICT_SYMBOLS,
     VERDICT_WORDS,
     mix_names,
     question,
 )
+from exporter.deliver.report.markdown_quantization import quantization_section
 from exporter.deliver.report.markup import bullets, code, escape, table
+from exporter.deliver.report.pareto_plot import pareto_points
+from exporter.deliver.report.plot import pareto_file
 from exporter.deliver.report.text import name, one_line, shorten
 from exporter.values import Fidelity, LabelMetric, Latency, LengthSlice
 from targets.contract import Check
@@ -20,13 +30,16 @@ from targets.contract import Check
 _MAX_TEXT_CHARS = 160
 
 
-def target_sections(target: TargetSection) -> str:
-    """Render everything about one target, from its checks to its hardware."""
+def target_sections(report: Report, target: TargetSection, stem: str) -> str:
+    """Render everything about one target; `stem` tells its plots from those of others."""
     sections: list[Callable[[TargetSection], str]] = [
         _title,
         _checks,
         _latency,
         _candidates,
+        lambda one: _pareto(report, one, stem),
+        lambda one: _quantization(one, stem),
+        _variants,
         _fidelity,
         _executed,
         _hardware,
@@ -111,12 +124,15 @@ def _candidates(target: TargetSection) -> str:
         "mean cosine",
         _overlap_title(target.candidates),
         *(f"speed-up, {escape(mix)}" for mix in mixes),
+        "front",
         "status",
         "reason",
     )
     rows = [_candidate_row(candidate, mixes) for candidate in target.candidates]
     title = "### Candidates\n\nJudged on the development split, which certifies nothing.\n\n"
-    return title + table(headers, rows, "lrrr" + "r" * len(mixes) + "ll")
+    text = title + table(headers, rows, "lrrr" + "r" * len(mixes) + "lll")
+    front = any(candidate.on_front for candidate in target.candidates)
+    return f"{text}\n{FRONT_SYMBOL} {FRONT_MEANING}.\n" if front else text
 
 
 def _overlap_title(candidates: Sequence[CandidateSection]) -> str:
@@ -133,8 +149,51 @@ def _candidate_row(candidate: CandidateSection, mixes: Sequence[str]) -> tuple[s
         figures.cosine(fidelity.mean_cosine.value if fidelity else None),
         figures.percent(overlap.value if overlap else None),
         *(figures.ratio(figures.speedup_of(candidate.latency, mix)) for mix in mixes),
+        FRONT_SYMBOL if candidate.on_front else "",
         candidate.status,
         escape(one_line(candidate.reason)),
+    )
+
+
+def _pareto(report: Report, target: TargetSection, stem: str) -> str:
+    drawn = pareto_points(report, target)
+    return f"![Speed against closeness to FP32]({pareto_file(stem)})\n" if drawn else ""
+
+
+def _quantization(target: TargetSection, stem: str) -> str:
+    return quantization_section(target.quantization, stem) if target.quantization else ""
+
+
+def _variants(target: TargetSection) -> str:
+    if not target.variants:
+        return ""
+    mixes = mix_names([variant.latency for variant in target.variants])
+    headers = (
+        "way",
+        "threads",
+        "length multiple",
+        "tokens a batch",
+        "lowest cosine",
+        *(f"speed-up over the default, {escape(mix)}" for mix in mixes),
+        "status",
+        "reason",
+    )
+    rows = [_variant_row(variant, mixes) for variant in target.variants]
+    title = "### Ways of running it\n\nThe same artifact, timed in turns beside the target's own "
+    title += "plan (default) on the development split.\n\n"
+    return title + table(headers, rows, "lrrrr" + "r" * len(mixes) + "ll")
+
+
+def _variant_row(variant: VariantSection, mixes: Sequence[str]) -> tuple[str, ...]:
+    return (
+        code(name(variant.name)),
+        str(variant.num_threads),
+        str(variant.length_multiple),
+        str(variant.max_batch_tokens),
+        figures.cosine(variant.min_cosine),
+        *(figures.ratio(figures.speedup_of(variant.latency, mix)) for mix in mixes),
+        variant.status,
+        escape(one_line(variant.reason)),
     )
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from exporter.deliver.report import figures
 from exporter.deliver.report.document import CandidateSection, Report, TargetSection
 from exporter.deliver.report.headline import (
+    FRONT_MEANING,
+    FRONT_SYMBOL,
     VERDICT_SYMBOLS,
     VERDICT_WORDS,
     mix_names,
@@ -61,6 +63,7 @@ _ASCII = str.maketrans(
         "≥": ">=",
         "≤": "<=",
         "→": "->",
+        "◆": "*",
     }
 )
 
@@ -127,10 +130,16 @@ class _Layout:
     def target(self, target: TargetSection) -> Iterator[RenderableType]:
         if target.candidates:
             yield self.candidates(target)
+            if any(candidate.on_front for candidate in target.candidates):
+                yield self.text(f"{FRONT_SYMBOL} {FRONT_MEANING}", "dim")
             yield ""
         if target.candidates and not self._is_wide:
             yield from self.reasons(target.candidates)
             yield ""
+        for variant in target.variants:
+            if variant.status == "chosen":
+                said = f"{name(variant.name)}: {one_line(variant.reason)}"
+                yield self.line(("Run as:", "bold"), (said, ""))
         for speed in speed_on_mixes(target):
             yield self.line(("Test split:", "bold"), (speed, ""))
         if target.artifact:
@@ -197,7 +206,7 @@ class _Layout:
             figures.cosine(fidelity.mean_cosine.value if fidelity else None),
             figures.percent(overlap.value if overlap else None),
             *(figures.ratio(figures.speedup_of(candidate.latency, mix)) for mix in mixes),
-            _OUTCOMES[candidate.status],
+            _OUTCOMES[candidate.status] + (f" {FRONT_SYMBOL}" if candidate.on_front else ""),
         ]
         if self._is_wide:
             cells.append(one_line(candidate.reason))

@@ -92,6 +92,44 @@ def test_a_failed_run_leaves_the_earlier_bundle(export_tiny, tmp_path):
     assert verify_bundle(tmp_path / "out") == ()
 
 
+def test_texts_of_one_s_own_are_timed_and_named(export_tiny, tmp_path):
+    own = tmp_path / "service.txt"
+    own.write_text("\n".join(f"where is parcel {i}" for i in range(40)))
+    ran = export_tiny("--precision", "float32", "--workload", str(own))
+    assert ran.code == 0, ran.err
+    assert ran.report["workload"]["num_texts"] == 40
+    assert "service" in (ran.folder / "reports" / "report.md").read_text("utf-8")
+    timed = {row["workload"] for row in ran.report["targets"][0]["latency"]}
+    assert {"mix-single", "mix-batched"} <= timed
+
+
+def test_a_workload_of_queries_times_nothing_in_batches(export_tiny):
+    ran = export_tiny("--precision", "float32", "--workload", "queries")
+    timed = {row["workload"] for row in ran.report["targets"][0]["latency"]}
+    assert "mix-single" in timed
+    assert "mix-batched" not in timed
+    assert ran.report["workload"] is None
+
+
+def test_an_empty_workload_is_usage(export_tiny, tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    ran = export_tiny("--workload", str(tmp_path / "empty.txt"))
+    assert ran.code == 2
+    assert "empty.txt has no texts" in ran.err
+
+
+def test_a_spent_budget_leaves_candidates_and_variants_untried(export_tiny):
+    ran = export_tiny("--search-budget", "0.001", "--no-cache")
+    assert ran.code in (0, 1, 3), ran.err
+    target = ran.report["targets"][0]
+    untried = "not tried: the search budget of 0.001 s was spent"
+    tried = [c["recipe"]["name"] for c in target["candidates"] if c["compile_s"] is not None]
+    assert tried[0] == "float32"
+    assert len(tried) == 2
+    assert untried in [c["reason"] for c in target["candidates"]]
+    assert {v["reason"] for v in target["variants"][1:]} == {untried}
+
+
 BAD_INPUT = {
     "no such model": (["--model", "nowhere/at-all"], "nowhere"),
     "unknown target": (["--target", "tensorrtt"], "openvino"),
@@ -100,6 +138,11 @@ BAD_INPUT = {
     "no such calibration file": (["--calibration", "gone.txt"], "gone.txt"),
     "no such evaluation": (["--eval", "gone"], "gone"),
     "no such configuration": (["--config", "gone.toml"], "gone.toml"),
+    "no such workload": (["--workload", "gone.jsonl"], "gone.jsonl"),
+    "misspelled workload": (["--workload", "query"], "queries"),
+    "unknown objective": (["--objective", "sped"], "throughput"),
+    "no time at all": (["--search-budget", "0"], "search_budget"),
+    "malformed layer": (["--layer-precision", "ffn"], "PATTERN=PRECISION"),
 }
 
 

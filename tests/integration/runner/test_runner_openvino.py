@@ -224,3 +224,57 @@ def test_a_model_reached_through_links_finds_its_weights(start, texts, tiny, tmp
 def test_one_token_and_the_longest_text_both_run(start, tiny):
     tokens = TokenSequences.from_lists([[7], list(range(5, 69))], 0)
     assert cosine(start().embed(tokens), tiny.embed(tokens)).min() > 0.999999
+
+
+# ------------------------------------------------------------------------------- streams
+
+STREAMS = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "2"}
+
+
+def test_streams_give_every_text_its_own_row(make_plan, texts, tiny):
+    """Batches that finish out of order must not change places."""
+    many = texts.select(np.arange(len(texts)).repeat(8))
+    with LocalDevice().start(make_plan(options=STREAMS, max_batch_tokens=64), 2) as runner:
+        rows = runner.embed(many)
+        assert runner.info().options["NUM_STREAMS"] == "2"
+    assert cosine(rows, tiny.embed(texts).repeat(8, axis=0)).min() > 0.999999
+
+
+def test_only_a_session_with_streams_takes_several_batches(openvino, make_plan):
+    for options, several in (({"INFERENCE_PRECISION_HINT": "f32"}, False), (STREAMS, True)):
+        plan = SessionPlan.from_json(asdict(make_plan(options=options)), num_threads=2)
+        session = open_session(plan.model, plan)
+        assert hasattr(session, "run_many") is several
+        session.close()
+
+
+def test_results_of_streams_are_in_the_order_of_the_batches(openvino, make_plan):
+    plan = SessionPlan.from_json(asdict(make_plan(options=STREAMS)), num_threads=2)
+    session = open_session(plan.model, plan)
+    batches = [full_batch(1 + number % 3, 4 + 7 * (number % 5), plan, None) for number in range(15)]
+    together = session.run_many(batches)
+    assert len(together) == 15
+    for rows, inputs in zip(together, batches, strict=True):
+        assert rows.flags.owndata
+        np.testing.assert_allclose(rows, session.run(inputs), atol=1e-6)
+    assert session.run_many([]) == []
+    session.close()
+
+
+def test_an_error_in_a_stream_is_not_lost(openvino, make_plan):
+    plan = SessionPlan.from_json(asdict(make_plan(options=STREAMS)), num_threads=2)
+    session = open_session(plan.model, plan)
+    bad = full_batch(1, 8, plan, None)
+    bad["attention_mask"] = bad["attention_mask"][:, :5]
+    with pytest.raises(RuntimeError):
+        session.run_many([bad])
+    good = full_batch(2, 8, plan, None)  # and the session goes on
+    np.testing.assert_allclose(session.run_many([good])[0], session.run(good), atol=1e-6)
+    session.close()
+
+
+def test_streams_are_timed_as_one_sample_a_pass(start, texts):
+    runner = start(options=STREAMS, max_batch_tokens=64)
+    samples_ms = runner.time(Workload(name="mix", kind="batched", tokens=texts), 3)
+    assert samples_ms.shape == (3,)
+    assert (samples_ms > 0).all()

@@ -27,7 +27,11 @@ def test_every_setting_has_a_flag(capsys):
     run(["export", "--help"])
     shown = capsys.readouterr().out
     for name in Settings.model_fields:
-        flag = {"use_cache": "--no-cache", "policy": "--min-recall"}.get(name)
+        flag = {
+            "use_cache": "--no-cache",
+            "policy": "--min-recall",
+            "search_budget_s": "--search-budget",
+        }.get(name)
         assert (flag or f"--{name.replace('_', '-')}") in shown
 
 
@@ -118,3 +122,28 @@ def test_policy_flags_reach_the_policy(monkeypatch, tmp_path):
     run(["export", "-t", "openvino", "--min-recall", "0.97", "-q"])
     assert seen[0].policy == PolicySettings(min_overlap_at_k=0.9, min_mean_cosine=0.98)
     assert seen[1].policy == PolicySettings(min_recall=0.97)
+
+
+def test_search_and_recipe_flags_reach_the_settings(monkeypatch, tmp_path):
+    seen = []
+
+    def keep(settings, *_, **__):
+        seen.append(settings)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("exporter.pipeline.run_export", keep)
+    flags = "--objective size --workload queries --search-budget 60 --calibrator mse "
+    flags += "--smoothing on --embeddings int8 --layer-precision a.*=float32 "
+    flags += "--layer-precision b.*=int8"
+    assert run(["export", "-t", "openvino", "-q", *flags.split()]) == ExitCode.USAGE
+    (settings,) = seen
+    assert (settings.objective, settings.workload) == ("size", "queries")
+    assert settings.search_budget_s == 60.0
+    assert (settings.calibrator, settings.smoothing, settings.embeddings) == ("mse", "on", "int8")
+    assert settings.layer_precision == (("a.*", "float32"), ("b.*", "int8"))
+
+
+def test_an_unknown_objective_is_usage(capsys, tmp_path):
+    code = run(["export", "-t", "openvino", "-o", str(tmp_path / "o"), "--objective", "sped"])
+    assert code == ExitCode.USAGE
+    assert "throughput" in capsys.readouterr().err

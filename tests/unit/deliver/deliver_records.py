@@ -11,13 +11,17 @@ from exporter.values import (
     Fidelity,
     LabelMetric,
     Latency,
+    LayerSensitivity,
     LengthSlice,
+    MethodScore,
     ParityReport,
     Provenance,
+    QuantizationSummary,
     ShippedFile,
     Stability,
     TargetResult,
     TextsSummary,
+    VariantResult,
     WorstText,
 )
 from targets.contract import (
@@ -257,6 +261,7 @@ def candidates() -> tuple[CandidateResult, ...]:
             size_bytes=91_204_113,
             compile_s=1.2,
             latency=(latency("mix-single", 3.817, None), latency("mix-batched", 257.1, None, 12)),
+            on_front=True,
         ),
         CandidateResult(
             recipe=BFLOAT16,
@@ -266,6 +271,7 @@ def candidates() -> tuple[CandidateResult, ...]:
             size_bytes=45_618_002,
             compile_s=1.4,
             latency=mixes,
+            on_front=True,
         ),
         CandidateResult(
             recipe=INT8,
@@ -278,7 +284,8 @@ def candidates() -> tuple[CandidateResult, ...]:
         CandidateResult(
             recipe=INT8_GUARDED,
             status="eligible",
-            reason="slower than bfloat16",
+            reason="slower than bfloat16; "
+            "dominated by bfloat16: at least as fast and as close to FP32",
             fidelity=fidelity(0.9986, 0.993, 0.991, 0.9631),
             size_bytes=34_100_422,
             compile_s=18.9,
@@ -291,6 +298,72 @@ def candidates() -> tuple[CandidateResult, ...]:
         ),
     )
 
+
+def variant(name: str, **changes: object) -> VariantResult:
+    usual = {
+        "status": "eligible",
+        "reason": "was tried",
+        "why": "it may be faster",
+        "num_threads": 2,
+        "options": {"NUM_STREAMS": "1"},
+        "length_multiple": 16,
+        "max_batch_tokens": 2048,
+        "min_cosine": 0.999999,
+    }
+    return VariantResult(name=name, **{**usual, **changes})
+
+
+VARIANTS = (
+    variant(
+        "default",
+        status="chosen",
+        reason="no other way of running it is measurably faster",
+        min_cosine=None,
+        latency=(latency("mix-single", 2.4, 1.0), latency("mix-batched", 112.0, 1.0, 12)),
+    ),
+    variant(
+        "streams-2",
+        options={"NUM_STREAMS": "2"},
+        reason="1.02x the default on the mixes",
+        latency=(latency("mix-single", 2.6, 0.92), latency("mix-batched", 101.0, 1.12, 12)),
+    ),
+    variant(
+        "buckets-1",
+        status="dropped",
+        reason="embeddings differ from the default's: cosine 0.99981, asked 0.9999",
+        length_multiple=1,
+        min_cosine=0.99981,
+    ),
+)
+
+QUANTIZATION = QuantizationSummary(
+    method="smoothed, compensated rounding",
+    scores=(
+        MethodScore(method="smoothed, compensated rounding", drift=0.0012, chosen=True),
+        MethodScore(method="entropy, nearest rounding", drift=0.098, chosen=False),
+    ),
+    num_texts=270,
+    num_tokens=12_430,
+    num_held_out=30,
+    table_sha256=sha("9"),
+    drift=0.0012,
+    reduced=("encoder.layer.0.output.dense",),
+    sensitivity=tuple(
+        LayerSensitivity(layers=layers, drift=drift, work_share=share)
+        for number in range(7)
+        for layers, drift, share in (
+            (
+                tuple(
+                    f"encoder.layer.{number}.attention.self.{part}"
+                    for part in ("query", "key", "value")
+                ),
+                1e-5 * (number + 1),
+                0.06,
+            ),
+            ((f"encoder.layer.{number}.output.dense",), 2e-4 / (number + 1), 1 / 7 - 0.06),
+        )
+    ),
+)
 
 TARGET = TargetResult(
     target="openvino",
@@ -307,6 +380,8 @@ TARGET = TargetResult(
     executed=EXECUTED,
     runner=RUNNER,
     candidates=candidates(),
+    variants=VARIANTS,
+    quantization=QUANTIZATION,
     tool_versions={"openvino": "2026.4.1", "nncf": "3.4.0"},
 )
 
@@ -472,6 +547,7 @@ CRASHED = with_target(
 
 SEVERAL = replace(
     RECORD,
+    workload=texts("requests", "7", num_texts=512, num_queries=0, num_documents=0),
     targets=(TARGET, *NOT_RUN.targets, *FAILED.targets),
     verdict="fail",
     exit_code=1,
@@ -488,6 +564,25 @@ HOSTILE_RECORD = replace(
                     recipe=replace(BFLOAT16, name="x" * 300, why=HOSTILE),
                     status="chosen",
                     reason=HOSTILE,
+                    fidelity=fidelity(0.9999, 0.999, 0.99, 0.99),
+                    latency=FULL_LATENCY[3:],
+                    on_front=True,
+                ),
+                replace(candidates()[0], recipe=replace(FLOAT32, name=HOSTILE)),
+                replace(candidates()[3], recipe=replace(INT8, name=RIGHT_TO_LEFT)),
+            ),
+            variants=(replace(VARIANTS[0], name="| `way`", reason=HOSTILE),),
+            quantization=replace(
+                QUANTIZATION,
+                method=HOSTILE,
+                scores=(MethodScore(method=HOSTILE, drift=0.1, chosen=True),),
+                reduced=(HOSTILE, RIGHT_TO_LEFT),
+                sensitivity=(
+                    LayerSensitivity(layers=(HOSTILE,), drift=0.1, work_share=0.5),
+                    LayerSensitivity(layers=("a|b", RIGHT_TO_LEFT), drift=0.0, work_share=0.4),
+                    LayerSensitivity(
+                        layers=("a.]]><b>&amp;\ufffe", "a.\"'`\x00"), drift=0.2, work_share=0.1
+                    ),
                 ),
             ),
             checks=(

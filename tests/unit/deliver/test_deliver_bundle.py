@@ -13,6 +13,7 @@ from exporter.deliver import bundle as bundle_module
 from exporter.deliver.bundle import BundleWriter, check_output, swap_in
 from exporter.deliver.folders import exchange, staging_name
 from exporter.deliver.manifest import MANIFEST, facts_of, read_manifest, verify_bundle
+from exporter.deliver.report import write_reports
 from exporter.deliver.storage import locked
 from targets.errors import ModelError, StorageError, UsageError
 
@@ -58,6 +59,19 @@ def test_a_bundle_holds_its_files_and_a_manifest_that_proves_them(output, tmp_pa
     assert verify_bundle(output) == ()
     assert read_manifest(output) == manifest
     assert beside(output) == ["out", "vocab.txt"]
+
+
+def test_the_reports_plots_are_proven_like_any_other_file(output):
+    with BundleWriter(output) as bundle:
+        write_reports(RECORD, bundle.directory / "reports")
+        bundle.commit(FACTS)
+    assert verify_bundle(output) == ()
+    (output / "reports" / "pareto-openvino.svg").write_text("<svg/>")
+    (output / "reports" / "sensitivity-openvino.svg").unlink()
+    assert [problem.path for problem in verify_bundle(output)] == [
+        "reports/pareto-openvino.svg",
+        "reports/sensitivity-openvino.svg",
+    ]
 
 
 def test_a_linked_source_is_copied_as_a_plain_file(output, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from deliver_records import CASES, HOSTILE, RIGHT_TO_LEFT
 from markdown_it import MarkdownIt
 
-from exporter.deliver.report import document_of, parse_report, to_json, to_markdown
+from exporter.deliver.report import document_of, parse_report, plots_of, to_json, to_markdown
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -63,9 +63,37 @@ def test_what_came_from_the_cache_says_when_it_was_taken():
 @pytest.mark.parametrize("name", CASES)
 def test_every_row_of_a_table_has_its_columns_and_no_html_or_link_appears(name):
     found = {token.type for token in tokens(markdown(name))}
-    assert not found & {"html_block", "html_inline", "link_open", "image", "s_open"}
+    assert not found & {"html_block", "html_inline", "link_open", "s_open"}
     for table in tables(markdown(name)):
         assert len({row.replace("\\|", "").count("|") for row in table}) == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_only_images_are_the_plots_that_lie_beside_it(name):
+    images = [token.attrs["src"] for token in tokens(markdown(name)) if token.type == "image"]
+    assert sorted(images) == sorted(plots_of(parse_report(to_json(document_of(CASES[name])))))
+
+
+def test_static_int8_names_the_layers_that_cost_most_first_and_counts_the_rest():
+    text = markdown("pass")
+    section = text[text.index("### Static int8: how it was found") :]
+    methods, layers = tables(section)[:2]
+    assert methods[2:] == [
+        "| smoothed, compensated rounding | 1.2e-3 | ✓ chosen |",
+        "| entropy, nearest rounding | 9.8e-2 |  |",
+    ]
+    assert len(layers) == 2 + 12
+    assert layers[2] == "| `encoder.layer.0.output.dense` | 2.0e-4 | 25.0 % | 8.2 % |"
+    attention = "| `encoder.layer.6.attention.self.{query,key,value}` | 7.0e-5 | 8.7 % | 6.0 % |"
+    assert attention in layers
+    assert "2 more rows have 3.7 % of all drifts" in section
+    assert "(1): `encoder.layer.0.output.dense`" in section
+    assert "270 calibration texts (12430 tokens)" in section
+
+
+def test_a_target_without_static_int8_has_no_such_section():
+    assert "Static int8" in markdown("pass")
+    assert "Static int8" not in markdown("not_run")
 
 
 def tables(text: str) -> list[list[str]]:

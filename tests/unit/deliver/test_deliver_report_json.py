@@ -15,6 +15,7 @@ from deliver_records import (
     HOSTILE_RECORD,
     INCONCLUSIVE,
     NOT_RUN,
+    QUANTIZATION,
     RECORD,
     TARGET,
     estimate,
@@ -26,6 +27,7 @@ from exporter.deliver.report import (
     Report,
     document_of,
     parse_report,
+    plots_of,
     read_report,
     to_json,
     to_markdown,
@@ -182,6 +184,11 @@ def broken(*path: object, value: object = ...) -> dict:
         (("targets", 0, "artifact", "path"), "../x", "targets/0/artifact"),
         (("targets", 0, "candidates", 4, "reason"), "", "targets/0/candidates/4/reason"),
         (("targets", 0, "fidelity", "min_cosine"), 1.5, "min_cosine: 1.5 is greater"),
+        (("targets", 0, "quantization"), ..., "'quantization' is a required property"),
+        (("targets", 0, "quantization", "table_sha256"), "x", "quantization/table_sha256: 'x'"),
+        (("targets", 0, "quantization", "drift"), -0.5, "quantization/drift: -0.5 is less"),
+        (("targets", 0, "quantization", "sensitivity", 0, "layers"), [], "sensitivity/0/layers"),
+        (("targets", 0, "quantization", "sensitivity", 0, "work_share"), 2, "0/work_share: 2 is"),
         (("provenance", "created_utc"), "yesterday", "provenance/created_utc"),
     ],
 )
@@ -219,6 +226,19 @@ def test_json_and_markdown_are_written_and_read(tmp_path):
     assert report.targets[0].recipe.name == "bfloat16"
     text = (tmp_path / "reports" / "report.md").read_text(encoding="utf-8")
     assert text == to_markdown(report)
+
+
+def test_how_static_int8_was_found_is_read_as_it_was_written(tmp_path):
+    write_reports(RECORD, tmp_path)
+    assert read_report(tmp_path).targets[0].quantization == QUANTIZATION
+    assert plain(NOT_RUN)["targets"][0]["quantization"] is None
+
+
+def test_plots_are_written_beside_the_report_and_from_it_alone(tmp_path):
+    write_reports(RECORD, tmp_path)
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.svg")}
+    assert sorted(drawn) == ["pareto-openvino.svg", "sensitivity-openvino.svg"]
+    assert drawn == plots_of(read_report(tmp_path))
 
 
 def test_a_figure_that_is_no_number_is_refused_by_name(tmp_path):

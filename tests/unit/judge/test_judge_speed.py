@@ -6,7 +6,7 @@ from judge_sets import estimate, latency
 
 from exporter.judge.latency import summarize
 from exporter.judge.policy import Policy
-from exporter.judge.speed import judge_int8_gain, judge_speed, mean_speedup
+from exporter.judge.speed import REAL_MIXES, judge_int8_gain, judge_speed, mean_speedup
 from exporter.values import TimedSeries
 
 
@@ -89,3 +89,31 @@ def test_the_gains_interval_covers():
         )
         covered.append(check.interval.low <= 1.5 <= check.interval.high)
     assert np.mean(covered) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("deciding", "value"), [(["mix-single"], 0.5), (["mix-batched"], 8.0), (REAL_MIXES, 2.0)]
+)
+def test_only_the_mixes_that_decide_count(deciding, value):
+    timed = mixes(estimate(0.5, 0.4, 0.6), estimate(8.0, 7.0, 9.0))
+    assert mean_speedup(timed, deciding).value == pytest.approx(value)
+    (check,) = judge_speed(timed, Policy(), is_baseline=False, mixes=deciding)
+    assert check.value == pytest.approx(value)
+    assert check.verdict == ("fail" if value < 1 else "pass")
+    assert set(check.details) >= {"mix-single", "mix-batched"}  # shown, whoever decides
+
+
+def test_a_mix_that_was_not_timed_takes_no_part():
+    timed = [latency("mix-single", estimate(2.0, 1.9, 2.1))]
+    assert mean_speedup(timed, REAL_MIXES).value == pytest.approx(2.0)
+    (check,) = judge_speed(timed, Policy(), is_baseline=False, mixes=["mix-batched"])
+    assert check.verdict == "not_run"
+    assert "mix-batched" in check.reason
+    assert "mix-single" not in check.reason
+
+
+def test_int8_gain_is_taken_where_it_is_decided():
+    int8 = mixes(estimate(1.0, 0.95, 1.05), estimate(6.0, 5.9, 6.1))
+    best_float = mixes(estimate(2.0, 1.95, 2.05), estimate(2.0, 1.95, 2.05))
+    assert judge_int8_gain(int8, best_float, ["mix-single"]).verdict == "fail"
+    assert judge_int8_gain(int8, best_float, ["mix-batched"]).verdict == "pass"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from targets.contract import Hardware, LayerOverride, Recipe
+from targets.contract import Hardware, LayerOverride, QdqScheme, Recipe
 from targets.errors import CompileError
 from targets.hardware.precisions import is_backed
 from targets.openvino.recipes import (
@@ -39,6 +39,7 @@ SAPPHIRE_RAPIDS = cpu("avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_
 CORTEX_A72 = cpu("asimd")
 NEOVERSE_N1 = cpu("asimd", "asimdhp", "fphp", "asimddp")
 
+STATIC = "int8-static"
 CALIBRATED = ["int8", "int8-mixed"]
 BESIDE_HALF = ["int8", "int8-attention-float", "int8-mixed"]
 DYNAMIC = ["int8-dynamic", "int8-dynamic-128"]
@@ -55,13 +56,13 @@ def named(hardware: Hardware, name: str) -> Recipe:
 @pytest.mark.parametrize(
     ("hardware", "expected"),
     [
-        (HASWELL, ["float32", *CALIBRATED, "int8-weights"]),
-        (ALDER_LAKE, ["float32", *DYNAMIC, *CALIBRATED, "int8-weights"]),
-        (CASCADE_LAKE, ["float32", *DYNAMIC, *CALIBRATED, "int8-weights"]),
-        (COOPER_LAKE, ["float32", "bfloat16", *DYNAMIC, *CALIBRATED, "int8-weights"]),
-        (SAPPHIRE_RAPIDS, ["float32", "bfloat16", *BESIDE_HALF, "int8-weights"]),
-        (CORTEX_A72, ["float32", *CALIBRATED, "int8-weights"]),
-        (NEOVERSE_N1, ["float32", "float16", *BESIDE_HALF, "int8-weights"]),
+        (HASWELL, ["float32", STATIC, *CALIBRATED, "int8-weights"]),
+        (ALDER_LAKE, ["float32", STATIC, *DYNAMIC, *CALIBRATED, "int8-weights"]),
+        (CASCADE_LAKE, ["float32", STATIC, *DYNAMIC, *CALIBRATED, "int8-weights"]),
+        (COOPER_LAKE, ["float32", STATIC, "bfloat16", *DYNAMIC, *CALIBRATED, "int8-weights"]),
+        (SAPPHIRE_RAPIDS, ["float32", STATIC, "bfloat16", *BESIDE_HALF, "int8-weights"]),
+        (CORTEX_A72, ["float32", STATIC, *CALIBRATED, "int8-weights"]),
+        (NEOVERSE_N1, ["float32", STATIC, "float16", *BESIDE_HALF, "int8-weights"]),
     ],
 )
 def test_candidates_follow_the_features(hardware, expected):
@@ -80,14 +81,14 @@ def test_candidates_follow_the_features(hardware, expected):
 )
 def test_int8_rests_on_the_best_float(hardware, precision):
     assert best_float(hardware) == precision
-    for name in (*CALIBRATED, "int8-weights"):
+    for name in (STATIC, *CALIBRATED, "int8-weights"):
         recipe = named(hardware, name)
         assert recipe.float_precision == precision
         assert all(override.precision == precision for override in recipe.overrides)
 
 
 def test_int8_without_an_int8_instruction_is_listed_but_not_backed():
-    for name in CALIBRATED:
+    for name in (STATIC, *CALIBRATED):
         recipe = named(HASWELL, name)
         assert not is_backed(recipe, HASWELL)
         assert is_backed(recipe, CASCADE_LAKE)
@@ -115,6 +116,15 @@ def test_layers_left_in_float():
     assert patterns("int8-mixed") == [ATTENTION_PRODUCTS, FFN_DOWN]
 
 
+def test_static_int8_says_how_integers_stand_for_floats():
+    recipe = named(CASCADE_LAKE, STATIC)
+    assert (recipe.quantizer, recipe.precision) == ("qdq", "int8")
+    assert recipe.scheme == QdqScheme(integers="U8S8", symmetric=False)
+    assert (recipe.embeddings, recipe.overrides) == ("int8", ())
+    for other in recipes_for(CASCADE_LAKE):
+        assert (other.scheme is not None) == (other.quantizer == "qdq")
+
+
 def test_dynamic_recipes_all_have_a_group():
     assert list(ACTIVATION_GROUPS) == DYNAMIC
 
@@ -127,8 +137,22 @@ def test_own_recipes_are_accepted(hardware):
         check_recipe(recipe)
 
 
+@pytest.mark.parametrize("hardware", [CASCADE_LAKE, SAPPHIRE_RAPIDS])
+def test_static_int8_takes_layers_back_into_int8(hardware):
+    """A user's pattern may undo a mixed recipe's; only our own quantizer can do that."""
+    rest = best_float(hardware)
+    overrides = (
+        LayerOverride(pattern=FFN_DOWN, precision=rest),
+        LayerOverride(pattern="*.0.output.dense", precision="int8"),
+    )
+    check_recipe(replace(named(hardware, STATIC), overrides=overrides))
+    with pytest.raises(CompileError, match="none of OpenVINO's"):
+        check_recipe(replace(named(hardware, "int8"), overrides=overrides))
+
+
 FLOAT = named(SAPPHIRE_RAPIDS, "float32")
 INT8 = named(SAPPHIRE_RAPIDS, "int8")
+QDQ = named(SAPPHIRE_RAPIDS, STATIC)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +170,12 @@ INT8 = named(SAPPHIRE_RAPIDS, "int8")
             replace(INT8, overrides=(LayerOverride(pattern="*.key", precision="float32"),)),
             "'*.key' asks for float32; layers stay in bfloat16",
         ),
+        (
+            replace(QDQ, overrides=(LayerOverride(pattern="*.key", precision="float32"),)),
+            "'*.key' asks for float32; layers stay in bfloat16",
+        ),
+        (replace(QDQ, scheme=None), "does not say how integers stand for floats"),
+        (replace(QDQ, embeddings="bfloat16"), "embedding tables in bfloat16"),
     ],
 )
 def test_strange_recipes_are_refused_by_name(recipe, reason):

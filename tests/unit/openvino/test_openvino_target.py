@@ -95,6 +95,8 @@ def plan_for(name: str, machine: Hardware = AMX, inputs: tuple[str, ...] = NAMES
         ("float32", AMX, "f32", "0"),
         ("bfloat16", AMX, "bf16", "0"),
         ("int8", AMX, "bf16", "0"),
+        ("int8-static", AMX, "bf16", "0"),
+        ("int8-static", VNNI, "f32", "0"),
         ("int8-weights", AMX, "bf16", "0"),
         ("int8", VNNI, "f32", "0"),
         ("int8-dynamic", VNNI, "f32", "32"),
@@ -142,13 +144,14 @@ def test_int8_is_shipped_under_its_usual_name_too():
 # --------------------------------------------------------------- what is not installed
 
 
-def test_without_nncf_there_is_no_int8_and_the_probe_says_so(monkeypatch):
+def test_without_nncf_only_our_own_int8_is_left_and_the_probe_says_so(monkeypatch):
     found = importlib.util.find_spec
     absent = lambda name: None if name == "nncf" else found(name)  # noqa: E731
     monkeypatch.setattr(sdk.util, "find_spec", absent)
     monkeypatch.setitem(sys.modules, "openvino", sys)
     target = OpenVinoTarget()
-    assert [recipe.name for recipe in target.candidates(None, AMX)] == ["float32", "bfloat16"]
+    names = [recipe.name for recipe in target.candidates(None, AMX)]
+    assert names == ["float32", "int8-static", "bfloat16"]
     answer = target.probe(open_device("local"))
     assert answer.ok
     assert "nncf is not installed" in answer.missing[0]

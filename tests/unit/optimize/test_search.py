@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from exporter.optimize.search import HEAT_MARGIN, choose, finalists, quality_reason, select_recipes
-from exporter.values import CandidateResult, Estimate
+from exporter.optimize.goal import Goal
+from exporter.optimize.search import (
+    always_tried,
+    by_promise,
+    choose,
+    quality_reason,
+    select_recipes,
+)
+from exporter.values import OBJECTIVES, CandidateResult, Estimate
 from targets.contract import Check, Interval, Recipe
 from targets.errors import ConfigError
 
@@ -15,6 +24,7 @@ INT8 = Recipe(
     name="int8", precision="int8", float_precision="bfloat16", quantizer="nncf_ptq", why="vnni"
 )
 ALL = (FP32, BF16, INT8)
+SMALLEST = Goal(objective="size")
 
 
 def entry(recipe, status="eligible"):
@@ -108,15 +118,64 @@ def test_a_check_without_a_figure_gives_its_own_reason():
     assert quality_reason([check("not_run", value=None)]) == "overlap@10: few queries"
 
 
-def test_the_heat_keeps_who_may_yet_win():
-    bar = 3.0 * (1 - HEAT_MARGIN)
-    heat = {"a": speed(1.0), "b": speed(3.0), "c": speed(bar + 0.01), "d": speed(bar - 0.01)}
-    assert finalists(heat) == ("b", "c")
+def test_what_is_too_large_says_its_sizes():
+    size = Check(
+        name="size", verdict="fail", value=9.0, threshold=8.0, unit="bytes", reason="9 bytes > 8"
+    )
+    assert quality_reason([size]) == "size: 9 bytes > 8"
 
 
-def test_the_final_is_small():
-    assert finalists({name: speed(2.0) for name in "abcde"}) == ("a", "b")
+# --------------------------------------------------------------------------- objectives
 
 
-def test_nobody_ran():
-    assert finalists({}) == ()
+def sized(recipe, size_bytes, status="eligible"):
+    return replace(entry(recipe, status), size_bytes=size_bytes)
+
+
+SIZES = (sized(FP32, 90), sized(BF16, 45), sized(INT8, 23))
+
+
+def test_for_the_size_the_smallest_is_chosen_though_another_is_faster():
+    speedups = {"bfloat16": speed(3.0), "int8": speed(1.1)}
+    assert statuses(choose(SIZES, speedups, None, goal=SMALLEST))["int8"] == "chosen"
+    assert statuses(choose(SIZES, speedups, None))["bfloat16"] == "chosen"
+
+
+def test_for_the_size_nothing_slower_than_fp32_is_chosen():
+    speedups = {"bfloat16": speed(1.2), "int8": speed(0.97)}
+    assert statuses(choose(SIZES, speedups, None, goal=SMALLEST))["bfloat16"] == "chosen"
+
+
+def test_for_the_size_nothing_that_lost_quality_is_chosen():
+    results = (*SIZES[:2], sized(INT8, 23, "dropped"))
+    speedups = {"bfloat16": speed(1.2), "int8": speed(2.0)}
+    assert statuses(choose(results, speedups, None, goal=SMALLEST))["bfloat16"] == "chosen"
+
+
+def test_the_reason_names_the_objective():
+    speedups = {"bfloat16": speed(3.0), "int8": speed(1.1)}
+    reasons = {
+        objective: next(
+            result.reason
+            for result in choose(SIZES, speedups, None, goal=Goal(objective=objective))
+            if result.status == "chosen"
+        )
+        for objective in OBJECTIVES
+    }
+    assert len(set(reasons.values())) == len(OBJECTIVES)
+    assert all("promised quality" in reason for reason in reasons.values())
+
+
+# ------------------------------------------------------------------- order of promise
+
+
+def test_baseline_and_the_first_int8_are_always_tried():
+    weights = replace(INT8, name="int8-weights")
+    assert always_tried((*ALL, weights)) == {"float32", "int8"}
+    assert always_tried(ALL[:2]) == {"float32"}
+
+
+def test_what_is_always_tried_comes_first_the_rest_as_the_target_says():
+    mixed, weights = (replace(INT8, name=name) for name in ("int8-mixed", "int8-weights"))
+    order = by_promise((FP32, BF16, INT8, mixed, weights))
+    assert [r.name for r in order] == ["float32", "int8", "bfloat16", "int8-mixed", "int8-weights"]

@@ -11,6 +11,7 @@ from exporter.optimize.workloads import (
     mix_workloads,
     shape_workloads,
     spread_by_length,
+    workload_of,
 )
 from targets.contract import TokenSequences
 
@@ -49,3 +50,21 @@ def test_mixes_are_of_requests_alone_and_documents_in_bulk():
     single, batched = mix_workloads(tokens_of_lengths([3, 4]), tokens_of_lengths([9] * 100))
     assert (single.kind, single.texts_per_pass) == ("single", 2)
     assert (batched.kind, batched.texts_per_pass) == ("batched", MIX_TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ("queries", ["mix-single"]),
+        ("documents", ["mix-batched"]),
+        ("mixed", ["mix-single", "mix-batched"]),
+        ("service.jsonl", ["mix-single", "mix-batched"]),
+    ],
+)
+def test_a_workload_is_of_the_mixes_it_names(choice, names):
+    requests, documents = tokens_of_lengths([3, 4]), tokens_of_lengths([9] * 100)
+    workload = workload_of(choice, requests, documents, 10)
+    assert [one.name for one in workload] == names
+    lengths = {one.name: set(one.tokens.lengths.tolist()) for one in workload}
+    assert lengths.get("mix-single", {3, 4}) == {3, 4}
+    assert lengths.get("mix-batched", {9}) == {9}

@@ -177,3 +177,76 @@ def test_the_runner_needs_no_file_of_ours(load, tmp_path):
     load["plan"]["adapter"] = str(moved)
     (answer,) = ask(load)
     assert "result" in answer
+
+
+# ---------------------------------------------------------------- several batches at once
+
+MANY = ADAPTER.replace("np.ones((len(inputs", "self.rows((len(inputs").replace(
+    "    def inspect",
+    """    def rows(self, shape, kind):
+        return np.ones(shape, kind)
+    def run_many(self, batches):
+        with open(CALLS, "a") as stream:
+            stream.write(f"{len(batches)}\\n")
+        return [inputs["input_ids"][:, :2].astype(np.float32) for inputs in batches]BROKEN
+    def inspect""",
+)
+
+
+@pytest.fixture
+def load_many(load, tmp_path):
+    """Load an adapter that takes several batches; returns how many each call had."""
+
+    def write(broken: str = "") -> tuple[dict, Path]:
+        calls = tmp_path / "calls"
+        text = MANY.replace("CALLS", repr(str(calls))).replace("BROKEN", broken)
+        (tmp_path / "adapter.py").write_text(text)
+        load["plan"]["max_batch_tokens"] = 16
+        return load, calls
+
+    return write
+
+
+def embed_thirty(tmp_path) -> dict:
+    texts = [[5 + i, 60 + i] for i in range(30)]
+    TokenSequences.from_lists(texts, 0).save(tmp_path / "tokens.npz")
+    return {"tokens": str(tmp_path / "tokens.npz"), "output": str(tmp_path / "out.npy")}
+
+
+def test_texts_are_embedded_through_run_many_in_bounded_groups(load_many, tmp_path):
+    load, calls = load_many()
+    files = embed_thirty(tmp_path)
+    *_, answer = ask(load, {"command": "embed", **files})
+    assert answer == {"result": {"num_texts": 30}}
+    expected = np.array([[5 + i, 60 + i] for i in range(30)], np.float32)
+    np.testing.assert_array_equal(np.load(files["output"]), expected)  # rows in place
+    assert sum(map(int, calls.read_text().split())) == 15
+    assert max(map(int, calls.read_text().split())) <= 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "samples", "groups"), [("batched", 2, [15, 15]), ("single", 60, [])]
+)
+def test_only_batched_workloads_are_timed_at_once(kind, samples, groups, load_many, tmp_path):
+    load, calls = load_many()
+    files = embed_thirty(tmp_path)
+    *_, answer = ask(load, {"command": "time", "kind": kind, "passes": 2, **files})
+    assert answer == {"result": {"num_samples": samples}}
+    made = calls.read_text().split() if calls.exists() else []
+    assert [int(n) for n in made] == groups
+    assert (np.load(files["output"]) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"), [("[:-1]", "results of 15 batches"), ("[::-1] + 0", "TypeError")]
+)
+def test_run_many_is_held_to_its_promise(broken, said, load_many, tmp_path):
+    load, _ = load_many(broken)
+    *_, answer = ask(load, {"command": "embed", **embed_thirty(tmp_path)})
+    assert said in error_of(answer)[1]
+
+
+def test_a_wrong_shape_from_run_many_is_refused(load_many, tmp_path):
+    load, _ = load_many(" and [np.ones((2, 3), np.float32)] * len(batches)")
+    *_, answer = ask(load, {"command": "embed", **embed_thirty(tmp_path)})
+    assert error_of(answer)[0] == "shape"

@@ -1,0 +1,60 @@
+"""Recipes that need no calibration table are compiled while it is being made.
+
+Finding int8 forms of layers keeps one core busy, so does a compiler. What is compiled here is only
+put into the cache; the tournament finds it there, and says of a failure what there is to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+from exporter.steps.compilers import block_interrupts, compilers, end_children
+from exporter.steps.execution import Ingredients, Stand, build_artifact
+from exporter.steps.workspace import Workspace
+from targets.contract import Recipe
+from targets.errors import ExporterError
+from targets.hardware.precisions import is_backed
+
+
+@contextmanager
+def compiled_meanwhile(
+    work: Workspace, stand: Stand, given: Ingredients, recipes: Sequence[Recipe]
+) -> Iterator[None]:
+    """Compile in the background for as long as the body takes, and until all is compiled.
+
+    Args:
+        work: the run's surroundings.
+        stand: where the artifacts will run.
+        given: what they are made of.
+        recipes: the target's candidates; those made of calibrated layers are passed over.
+    """
+    settings = work.settings
+    waiting = [r for r in recipes if r.quantizer != "qdq" and is_backed(r, stand.hardware)]
+    one_core = stand.num_threads < 2
+    if settings.precision != "auto" or settings.search_budget_s or settings.layer_precision:
+        waiting = []
+    if one_core or not waiting or len(waiting) == len(recipes):
+        yield
+        return
+    # The longest first: those that calibrate by themselves.
+    waiting.sort(key=lambda recipe: recipe.quantizer != "nncf_ptq")
+    with (
+        compilers(stand.target.spec.name, 1) as compile_,
+        ThreadPoolExecutor(1, initializer=block_interrupts) as threads,
+    ):
+
+        def build(recipe: Recipe) -> None:
+            with suppress(ExporterError):
+                build_artifact(work, stand, given, recipe, compile_)
+
+        futures = [threads.submit(build, recipe) for recipe in waiting]
+        try:
+            yield
+            for future in futures:
+                future.result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            end_children()
+            raise

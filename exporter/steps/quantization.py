@@ -1,0 +1,311 @@
+"""Static int8: calibrated once, the method chosen, layers weighed, recipes made of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from exporter.deliver.codec import dump_json, load_json
+from exporter.optimize.methods import choose_method
+from exporter.optimize.probe import Probe, drift
+from exporter.optimize.sensitivity import (
+    measure_sensitivity,
+    mixed_recipes,
+    with_layer_precisions,
+)
+from exporter.steps.calibration import calibration_table
+from exporter.steps.workspace import Workspace, tool_versions
+from exporter.values import EncoderSpec, QuantizationSummary
+from targets.contract import (
+    Hardware,
+    LayerOverride,
+    OnnxArtifact,
+    Progress,
+    QdqScheme,
+    Recipe,
+    TokenSequences,
+)
+from targets.errors import CompileError, ConfigError
+from targets.hardware.detect import usable_cores
+from targets.hardware.precisions import adds_pairs_with_saturation
+from targets.hashing import sha256_file
+from targets.quantization.layers import EncoderLayers, match, read_layers
+from targets.quantization.overflow import layers_at_risk, predict_plan
+from targets.quantization.plan import LayerPlan
+from targets.quantization.plans_file import Prepared, save_prepared
+from targets.quantization.prepare import Method, Preparation
+from targets.quantization.splitting import choose_copies, split_channels, split_table
+from targets.quantization.table import CalibrationTable
+
+HELD_OUT_EVERY = 10
+"""Every tenth calibration text is kept out of the statistics, to compare methods and layers on."""
+_FEWEST_HELD_OUT = 5
+_SATURATION_MARGIN = 0.9
+"""How far into 16 bits a pair of products may come: texts go beyond what calibration saw."""
+_TOOLS = ("onnx", "onnxruntime", "numpy")
+_PLANS, _SUMMARY = "plans.npz", "summary.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """What static int8 recipes are made from.
+
+    Args:
+        recipes: all of the target's, the static ones as the user wants them, with mixed ones.
+        plans: scheme → file with the int8 forms of all linear layers.
+        summary: how they were found, for the report; None where no recipe needs them.
+    """
+
+    recipes: tuple[Recipe, ...]
+    plans: Mapping[QdqScheme, Path]
+    summary: QuantizationSummary | None = None
+
+    def plans_of(self, recipe: Recipe) -> Path | None:
+        """Return the file that a recipe is compiled from, if it is made of plans."""
+        return self.plans[recipe.scheme] if recipe.quantizer == "qdq" and recipe.scheme else None
+
+
+def quantize_layers(
+    work: Workspace,
+    spec: EncoderSpec,
+    graph: OnnxArtifact,
+    tokens: TokenSequences,
+    recipes: Sequence[Recipe],
+    hardware: Hardware,
+) -> Quantization:
+    """Find the int8 form of every layer, and the recipes that are worth a try.
+
+    Args:
+        work: the run's surroundings.
+        spec: the source model.
+        graph: its FP32 graph.
+        tokens: calibration texts.
+        recipes: the target's candidates.
+        hardware: of the device.
+
+    Raises:
+        CalibrationError: the texts do not carry statistics.
+        ConfigError: a layer pattern matches nothing, or the device lacks what it asks for.
+    """
+    asked = tuple(
+        LayerOverride(pattern=pattern, precision=precision)
+        for pattern, precision in work.settings.layer_precision
+    )
+    layers = _layers_of(graph, asked, recipes)
+    wanted = tuple(_as_asked(work, recipe) for recipe in recipes)
+    base = next((one for one in wanted if one.quantizer == "qdq"), None)
+    precision = work.settings.precision
+    if base is None or base.scheme is None or not precision.startswith(("auto", base.name)):
+        return Quantization(recipes=_overridden(wanted, asked, layers), plans={})
+    folder = _quantized(work, spec, graph, tokens, base.scheme, hardware)
+    summary = load_json(QuantizationSummary, (folder / _SUMMARY).read_bytes())
+    mixed = mixed_recipes(base, summary.sensitivity)
+    at = wanted.index(base) + 1
+    everything = (*wanted[:at], *mixed, *wanted[at:])
+    return Quantization(
+        recipes=_overridden(everything, asked, layers),
+        plans={base.scheme: folder / _PLANS},
+        summary=summary,
+    )
+
+
+# ------------------------------------------------------------------------- what was asked
+
+
+def _as_asked(work: Workspace, recipe: Recipe) -> Recipe:
+    """Put the user's calibrator, smoothing and embeddings into a static recipe."""
+    if recipe.quantizer != "qdq" or recipe.scheme is None:
+        return recipe
+    settings = work.settings
+    scheme = replace(
+        recipe.scheme,
+        calibrator=(
+            recipe.scheme.calibrator if settings.calibrator == "auto" else settings.calibrator
+        ),
+        smoothing=recipe.scheme.smoothing if settings.smoothing == "auto" else settings.smoothing,
+    )
+    return replace(recipe, scheme=scheme, embeddings=settings.embeddings or recipe.embeddings)
+
+
+def _layers_of(
+    graph: OnnxArtifact, asked: Sequence[LayerOverride], recipes: Sequence[Recipe]
+) -> EncoderLayers | None:
+    """Read the layers if the user named any; refuse what matches nothing or cannot run."""
+    if not asked:
+        return None
+    layers = read_layers(onnx.load(graph.path, load_external_data=False))
+    floats = sorted({one.float_precision for one in recipes if one.precision == "int8"})
+    for one in asked:
+        flag = f"--layer-precision {one.pattern}={one.precision}"
+        try:
+            match(one.pattern, layers)
+        except CompileError as error:
+            raise ConfigError(f"{flag}: {error.what}", why=error.why, hint=error.hint) from error
+        if one.precision != "int8" and one.precision not in floats:
+            has = ", ".join(["int8", *floats])
+            raise ConfigError(
+                f"{flag}: this device has no {one.precision} beside int8",
+                why=f"layers of int8 recipes run in: {has}",
+                hint="take one of those",
+            )
+    return layers
+
+
+def _overridden(
+    recipes: Sequence[Recipe], asked: Sequence[LayerOverride], layers: EncoderLayers | None
+) -> tuple[Recipe, ...]:
+    """Put the user's layer precisions into all int8 recipes that can keep them."""
+    if not asked or layers is None:
+        return tuple(recipes)
+    only_float = all(one.precision != "int8" for one in asked)
+    kept = []
+    for recipe in recipes:
+        if recipe.quantizer == "qdq":
+            kept.append(with_layer_precisions(recipe, asked, layers.linears))
+        elif recipe.quantizer == "nncf_ptq" and only_float:
+            kept.append(replace(recipe, overrides=(*recipe.overrides, *asked)))
+        elif recipe.quantizer == "none":
+            kept.append(recipe)
+    return tuple(kept)
+
+
+# ----------------------------------------------------------------------------- the work
+
+
+def _quantized(
+    work: Workspace,
+    spec: EncoderSpec,
+    graph: OnnxArtifact,
+    tokens: TokenSequences,
+    scheme: QdqScheme,
+    hardware: Hardware,
+) -> Path:
+    """Return the cache's folder with the plans of a scheme and how they were found."""
+    seen, held_out = hold_out(tokens)
+    table = calibration_table(work, spec, graph, seen, gram=True)
+    saturates = adds_pairs_with_saturation(hardware) and scheme.integers == "U8S8"
+
+    def build(folder: Path, progress: Progress) -> None:
+        model = onnx.load(graph.path)
+        layers = read_layers(model)
+        stored = CalibrationTable.load(table)
+        stored.require(graph_sha256=graph.sha256, corpus_sha256=seen.sha256)
+        copies: dict[str, NDArray[np.int64]] = {}
+        if scheme.smoothing != "off" and scheme.calibrator in ("auto", "minmax"):
+            copies = choose_copies(model, layers, stored, symmetric=scheme.symmetric)
+        model = split_channels(model, layers, copies)
+        search = _Search(
+            preparation=Preparation(model, layers, split_table(stored, layers, copies)),
+            probe=Probe(
+                graph,
+                model,
+                layers,
+                signed=scheme.integers.startswith("S"),
+                num_threads=work.settings.threads or usable_cores(),
+            ),
+            table=split_table(stored, layers, copies),
+            table_sha256=stored.sha256,
+            held_out=held_out,
+        )
+        plans, summary = search.run(scheme, reduce_range=saturates, progress=progress)
+        save_prepared(Prepared(plans=plans, copies=copies), folder / _PLANS)
+        (folder / _SUMMARY).write_bytes(dump_json(summary))
+
+    parts = (
+        graph.sha256,
+        sha256_file(table),
+        held_out.sha256,
+        dump_json(scheme).decode(),
+        saturates,
+        tool_versions(_TOOLS),
+    )
+    title = "find the int8 form of every layer, weigh the layers"
+    return work.cached("quantization", title, parts, build)
+
+
+def hold_out(tokens: TokenSequences) -> tuple[TokenSequences, TokenSequences]:
+    """Divide calibration texts into those for statistics and those for comparing.
+
+    Too few texts serve as both.
+    """
+    everyone = np.arange(len(tokens))
+    apart = everyone % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+    if apart.sum() < _FEWEST_HELD_OUT:
+        return tokens, tokens
+    return tokens.select(everyone[~apart]), tokens.select(everyone[apart])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Search:
+    """Tries methods and layers on held-out texts."""
+
+    preparation: Preparation
+    probe: Probe
+    table: CalibrationTable
+    table_sha256: str
+    held_out: TokenSequences
+
+    def run(
+        self, scheme: QdqScheme, *, reduce_range: bool, progress: Progress
+    ) -> tuple[tuple[LayerPlan, ...], QuantizationSummary]:
+        """Return the plans of the method that keeps most, and all that was found."""
+        reference = self.probe.embed(self.held_out)
+        tried: dict[Method, tuple[LayerPlan, ...]] = {}
+
+        def score(method: Method) -> float:
+            tried[method] = self.preparation.plans(method)
+            return drift(reference, self.probe.embed(self.held_out, tried[method]))
+
+        method, scores = choose_method(scheme, score)
+        plans = self._within_range(method, tried[method], scheme, reduce_range)
+        sensitivity = measure_sensitivity(
+            self.probe, self.held_out, reference, plans, progress=progress
+        )
+        summary = QuantizationSummary(
+            method=method.words,
+            scores=scores,
+            num_texts=self.table.num_texts,
+            num_tokens=self.table.num_tokens,
+            num_held_out=len(self.held_out),
+            table_sha256=self.table_sha256,
+            drift=drift(reference, self.probe.embed(self.held_out, plans)),
+            reduced=tuple(plan.layer.path for plan in plans if plan.reduce_range),
+            sensitivity=sensitivity,
+        )
+        return plans, summary
+
+    def _within_range(
+        self,
+        method: Method,
+        plans: tuple[LayerPlan, ...],
+        scheme: QdqScheme,
+        reduce_range: bool,
+    ) -> tuple[LayerPlan, ...]:
+        """Give weights seven bits where pairs of products may saturate."""
+        reduced = set(self._at_risk(plans)) if reduce_range else set()
+        reduced |= {
+            plan.layer.path
+            for plan in plans
+            for pattern in scheme.reduce_range
+            if fnmatchcase(plan.layer.path, pattern)
+        }
+        if not reduced:
+            return plans
+        return self.preparation.plans(method, reduce_range=lambda layer: layer.path in reduced)
+
+    def _at_risk(self, plans: Sequence[LayerPlan]) -> tuple[str, ...]:
+        found = [
+            predict_plan(
+                plan,
+                self.preparation.weight(plan.layer),
+                self.table.tensors[plan.layer.activation],
+            )
+            for plan in plans
+        ]
+        return layers_at_risk(found, limit=_SATURATION_MARGIN)

@@ -1,0 +1,1 @@
+"""Quantization on ONNX graphs: statistics, ranges, placement; numpy and onnx only."""

@@ -1,0 +1,116 @@
+"""Weights rounded, and biases set, so that a layer's output moves least.
+
+Rounding every weight to its nearest step ignores that inputs move together. Compensated rounding
+(Frantar et al., GPTQ, 2023, algorithm 1) rounds one input channel after the other and lets the
+channels that are still float make up for each error, as far as the second moments of the inputs
+say they can. The rounding of the activations is noise that no channel can make up for; its
+variance is added to the moments' diagonal, which also keeps the system well conditioned.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targets.errors import CalibrationError
+
+Floats = NDArray[np.float64]
+
+_BLOCK = 128
+"""Columns whose errors are passed on together (Frantar et al., "lazy batch updates")."""
+_DAMPING = 0.1
+"""Share of the mean second moment that is added to all of them. GPTQ takes 0.01 (section 3.3); with
+that, the worst text unlike the calibration set fell to a cosine of .978, with 0.1 to .997."""
+
+
+def round_compensated(
+    weight: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    moments: NDArray[np.float32] | Floats,
+    noise: float,
+    limit: int | NDArray[np.int64] = 127,
+) -> NDArray[np.int8]:
+    """Round a weight matrix to steps so that its products with the inputs move least.
+
+    Args:
+        weight: shape [out, channels].
+        scale: step of each output channel, shape [out].
+        moments: mean of x x^T over tokens of the inputs as the weight sees them, shape
+            [channels, channels].
+        noise: variance of the error that rounding the inputs makes.
+        limit: largest absolute integer, one for all or shape [out].
+
+    Returns:
+        Integers, shape [out, channels], int8.
+
+    Raises:
+        CalibrationError: the moments do not fit the weight, or cannot be those of any inputs.
+    """
+    channels = weight.shape[1]
+    if moments.shape != (channels, channels):
+        raise CalibrationError(
+            f"second moments of shape {moments.shape} for a weight of {channels} channels",
+            hint="calibrate again with the graph that is quantized",
+        )
+    hessian = moments.astype(np.float64)
+    mean = float(np.trace(hessian)) / channels
+    hessian[np.diag_indices(channels)] += noise + _DAMPING * mean + np.finfo(np.float32).tiny
+    # the loudest channels first: what comes late has little left to make up for it
+    order = np.argsort(-np.diag(hessian), kind="stable")
+    factor = _upper_factor_of_inverse(hessian[np.ix_(order, order)])
+    rounded = _round_columns(weight[:, order].astype(np.float64), scale, factor, limit)
+    result = np.empty(weight.shape, np.int8)
+    result[:, order] = rounded
+    return result
+
+
+def corrected_bias(
+    weight: NDArray[np.float32],
+    rounded: NDArray[np.float32],
+    channel_mean: Floats,
+    bias: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    """Return the bias that keeps the mean of a layer's output (Nagel et al. 2019, section 4.2).
+
+    Args:
+        weight: the float weight, shape [out, channels].
+        rounded: what the integers stand for, same shape.
+        channel_mean: mean of the inputs as the weight sees them, shape [channels].
+        bias: shape [out]; None: zero.
+    """
+    lost = (weight.astype(np.float64) - rounded) @ channel_mean
+    return np.asarray(lost if bias is None else bias + lost, np.float32)
+
+
+def _upper_factor_of_inverse(hessian: Floats) -> Floats:
+    """Return U with U^T U the inverse of a symmetric positive matrix."""
+    try:
+        if not np.isfinite(hessian).all():  # LAPACK passes NaN on without a word
+            raise np.linalg.LinAlgError("they are not finite")
+        inverse = np.linalg.inv(hessian)
+        return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, np.float64)
+    except np.linalg.LinAlgError as error:
+        raise CalibrationError(
+            "second moments of a layer's inputs are no covariance",
+            why=str(error),
+            hint="calibrate again; the table may be damaged",
+        ) from error
+
+
+def _round_columns(
+    weight: Floats, scale: NDArray[np.float32], factor: Floats, limit: int | NDArray[np.int64]
+) -> NDArray[np.int8]:
+    """Round columns from the left; each error moves the columns to its right."""
+    steps = scale.astype(np.float64)
+    rounded = np.empty(weight.shape, np.int8)
+    for start in range(0, weight.shape[1], _BLOCK):
+        stop = min(start + _BLOCK, weight.shape[1])
+        errors = np.empty((weight.shape[0], stop - start))
+        for column in range(start, stop):
+            integers = np.clip(np.rint(weight[:, column] / steps), -limit, limit)
+            rounded[:, column] = integers
+            error = (weight[:, column] - integers * steps) / factor[column, column]
+            weight[:, column:stop] -= np.outer(error, factor[column, column:stop])
+            errors[:, column - start] = error
+        weight[:, stop:] -= errors @ factor[start:stop, stop:]
+    return rounded

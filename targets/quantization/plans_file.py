@@ -1,0 +1,124 @@
+"""Plans of layers in a file, so that processes that compile recipes need not make them again."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from targets.errors import CalibrationError
+from targets.quantization.calibrators import Range
+from targets.quantization.layers import EncoderLayers, LinearLayer, read_layers
+from targets.quantization.plan import LayerPlan
+from targets.quantization.splitting import split_channels
+
+VERSION = 1
+_COPIES = "copies."
+_NO_PLANS = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+    CalibrationError,
+)
+"""What reading arrays, JSON and fields of another file may raise."""
+_ARRAYS = ("divisor", "weight", "weight_scale", "weight_integers", "bias")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Int8 forms of a graph's layers, and how the graph is widened before they fit it.
+
+    Args:
+        plans: one for each linear layer of the widened graph.
+        copies: see `splitting.split_channels`; empty: the graph stays as it is.
+    """
+
+    plans: tuple[LayerPlan, ...]
+    copies: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+
+def apply_copies(graph: Path, prepared: Prepared) -> tuple[onnx.ModelProto, EncoderLayers]:
+    """Load a float graph as the plans need it, with its layers."""
+    model = onnx.load(graph)
+    layers = read_layers(model)
+    return split_channels(model, layers, prepared.copies), layers
+
+
+def save_prepared(prepared: Prepared, path: Path) -> None:
+    """Write plans as an uncompressed `.npz` without pickles.
+
+    Args:
+        prepared: plans, any number.
+        path: a new file; its folder exists.
+    """
+    arrays: dict[str, NDArray[Any]] = {
+        f"{_COPIES}{path}": copies for path, copies in prepared.copies.items()
+    }
+    described = []
+    for number, plan in enumerate(prepared.plans):
+        described.append(
+            {
+                "layer": asdict(plan.layer),
+                "activation": asdict(plan.activation),
+                "integers": plan.integers,
+                "symmetric": plan.symmetric,
+                "reduce_range": plan.reduce_range,
+            }
+        )
+        for name in _ARRAYS:
+            value = getattr(plan, name)
+            if value is not None:
+                arrays[f"{number}.{name}"] = value
+    text = json.dumps({"version": VERSION, "plans": described})
+    np.savez(path, allow_pickle=False, about=np.frombuffer(text.encode(), np.uint8), **arrays)
+
+
+def load_prepared(path: Path) -> Prepared:
+    """Read what `save_prepared` wrote.
+
+    Raises:
+        CalibrationError: the file is missing, damaged or of another version.
+    """
+    try:
+        # numpy leaves a file open that it opened itself and cannot read
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            about = json.loads(stored["about"].tobytes())
+            if about["version"] != VERSION:
+                raise ValueError(f"version {about['version']}, this program reads {VERSION}")
+            arrays = {name: stored[name] for name in stored.files}
+            return Prepared(
+                plans=tuple(
+                    _plan(one, number, arrays) for number, one in enumerate(about["plans"])
+                ),
+                copies={
+                    name.removeprefix(_COPIES): copies
+                    for name, copies in arrays.items()
+                    if name.startswith(_COPIES)
+                },
+            )
+    except _NO_PLANS as error:
+        raise CalibrationError(
+            f"{path} does not hold plans of layers", why=str(error), hint="prepare them again"
+        ) from error
+
+
+def _plan(about: dict[str, Any], number: int, arrays: dict[str, NDArray[Any]]) -> LayerPlan:
+    return LayerPlan(
+        layer=LinearLayer(**about["layer"]),
+        activation=Range(**about["activation"]),
+        integers=about["integers"],
+        symmetric=about["symmetric"],
+        reduce_range=about["reduce_range"],
+        **{name: arrays.get(f"{number}.{name}") for name in _ARRAYS},
+    )

@@ -1,0 +1,36 @@
+"""The int8 forms of a small encoder's layers, found as the product finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from exporter.optimize.calibrate import Corpus, PassSettings, calibrate
+from targets.contract import OnnxArtifact, QdqScheme, TokenSequences
+from targets.quantization.layers import read_layers
+from targets.quantization.plans_file import Prepared, save_prepared
+from targets.quantization.prepare import Method, Preparation
+from targets.quantization.table import CalibrationTable
+
+
+def calibrated_table(
+    graph: OnnxArtifact, tokens: TokenSequences, *, gram: bool = True
+) -> CalibrationTable:
+    """Statistics of every layer's input over the texts."""
+    corpus = Corpus(
+        texts=tokens,
+        pad_token_id=tokens.pad_token_id,
+        tokenizer_sha256="t",
+        sha256=tokens.sha256,
+    )
+    return calibrate(graph, corpus, PassSettings(gram=gram, num_threads=1))
+
+
+def write_plans(path: Path, graph: OnnxArtifact, tokens: TokenSequences, scheme: QdqScheme) -> Path:
+    """Smooth, round with compensation, and write the plans of all layers; the path again."""
+    model = onnx.load(graph.path)
+    preparation = Preparation(model, read_layers(model), calibrated_table(graph, tokens))
+    method = Method(integers=scheme.integers, symmetric=scheme.symmetric)
+    save_prepared(Prepared(plans=preparation.plans(method)), path)
+    return path

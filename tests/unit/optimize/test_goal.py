@@ -1,0 +1,134 @@
+"""Who leads, who is out and who is in the final, by what the choice is for."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.optimize.goal import HEAT_MARGIN, SLOWER_THAN_FP32, Entrant, Goal
+
+MIXES = ("mix-single", "mix-batched")
+FASTEST = Goal()
+SMALLEST = Goal(objective="size")
+
+
+def entrant(name: str, speedup: float, size_mb: float = 1.0) -> Entrant:
+    return Entrant(name=name, speedup=speedup, size_bytes=int(size_mb * 1e6))
+
+
+def names(entrants) -> list[str]:
+    return [one.name for one in entrants]
+
+
+@pytest.mark.parametrize(
+    ("objective", "timed", "mixes"),
+    [
+        ("balanced", MIXES, MIXES),
+        ("latency", MIXES, ("mix-single",)),
+        ("throughput", MIXES, ("mix-batched",)),
+        ("size", MIXES, MIXES),
+        ("latency", ("mix-batched",), ("mix-batched",)),
+        ("throughput", ("mix-single",), ("mix-single",)),
+    ],
+)
+def test_the_objective_s_mix_decides_where_it_was_timed(objective, timed, mixes):
+    assert Goal.of(objective, 1.0, timed).mixes == mixes
+
+
+def test_the_fastest_ranks_first():
+    ranked = FASTEST.ranked([entrant("a", 1.0), entrant("b", 3.0), entrant("c", 2.0)])
+    assert names(ranked) == ["b", "c", "a"]
+
+
+def test_the_smallest_that_is_fast_enough_ranks_first():
+    crowd = [
+        entrant("float32", 1.0, 90),
+        entrant("fast", 3.0, 45),
+        entrant("small", 1.2, 23),
+        entrant("tiny but slow", 0.99, 6),
+    ]
+    assert names(SMALLEST.ranked(crowd)) == ["small", "fast", "float32", "tiny but slow"]
+    strict = Goal(objective="size", min_speedup=2.0)
+    assert names(strict.ranked(crowd)) == ["fast", "small", "float32", "tiny but slow"]
+
+
+# ----------------------------------------------------------------------------- the heat
+
+
+def test_who_cannot_catch_up_is_beaten_by_name():
+    leader = entrant("bfloat16", 3.0)
+    bar = 3.0 * (1 - HEAT_MARGIN)
+    assert FASTEST.why_beaten(entrant("x", bar + 0.01), leader) is None
+    why = FASTEST.why_beaten(entrant("x", bar - 0.01), leader)
+    assert why is not None
+    assert "bfloat16 (3.00x)" in why
+
+
+def test_much_slower_than_fp32_is_out_without_a_leader():
+    assert FASTEST.why_beaten(entrant("x", SLOWER_THAN_FP32 + 0.01), None) is None
+    assert "against FP32" in (FASTEST.why_beaten(entrant("x", SLOWER_THAN_FP32 - 0.01), None) or "")
+
+
+def test_what_did_not_run_is_not_called_slow():
+    assert FASTEST.why_beaten(entrant("x", 0.0), entrant("y", 3.0)) is None
+
+
+def test_for_the_size_a_slower_one_may_win_and_a_larger_one_may_not():
+    leader = entrant("small", 2.0, 23)
+    assert SMALLEST.why_beaten(entrant("smaller", 1.1, 20), leader) is None
+    why = SMALLEST.why_beaten(entrant("larger", 9.0, 45), leader)
+    assert why is not None
+    assert "45.0 MB is not smaller than small (23.0 MB)" in why
+    assert "cannot win against FP32" in (SMALLEST.why_beaten(entrant("s", 0.5, 1), leader) or "")
+
+
+def test_for_the_size_only_who_is_surely_fast_enough_leads():
+    unsure, sure = entrant("unsure", 1.1, 10), entrant("sure", 2.0, 23)
+    assert SMALLEST.leader(unsure, None) is None
+    assert SMALLEST.leader(sure, None) is sure
+    assert SMALLEST.leader(entrant("larger", 2.0, 45), sure) is sure
+    assert FASTEST.leader(unsure, None) is unsure
+    assert FASTEST.leader(unsure, sure) is sure
+
+
+# ---------------------------------------------------------------------------- the final
+
+
+def test_the_heat_keeps_who_may_yet_win():
+    bar = 3.0 * (1 - HEAT_MARGIN)
+    heat = [
+        entrant("a", 1.0),
+        entrant("b", 3.0),
+        entrant("c", bar + 0.01),
+        entrant("d", bar - 0.01),
+    ]
+    assert FASTEST.finalists(heat) == ("b", "c")
+
+
+def test_the_final_is_small():
+    assert FASTEST.finalists([entrant(name, 2.0) for name in "abcde"]) == ("a", "b")
+
+
+def test_nobody_ran():
+    assert FASTEST.finalists([]) == ()
+    assert SMALLEST.finalists([]) == ()
+
+
+def test_the_final_of_the_smallest_has_one_that_is_surely_fast_enough():
+    heat = [
+        entrant("a", 0.95, 10),
+        entrant("b", 0.96, 11),
+        entrant("c", 1.1, 12),
+        entrant("d", 2.0, 23),
+        entrant("e", 3.0, 45),
+        entrant("too slow", 0.5, 1),
+    ]
+    assert SMALLEST.finalists(heat) == ("a", "b", "d")
+    assert SMALLEST.finalists([*heat[:3], heat[-1]]) == ("a", "b", "c")  # nobody is sure
+
+
+def test_a_comparison_says_what_decided():
+    a, b = entrant("a", 1.5, 23), entrant("b", 2.0, 45)
+    assert FASTEST.comparison(a, b) == "1.50x FP32 on the mixes, b 2.00x"
+    single = Goal.of("latency", 1.0, MIXES)
+    assert single.comparison(a, b) == "1.50x FP32 on mix-single, b 2.00x"
+    assert SMALLEST.comparison(b, a) == "45.0 MB at 2.00x FP32, a 23.0 MB at 1.50x"

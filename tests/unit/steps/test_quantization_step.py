@@ -1,0 +1,264 @@
+"""Static int8 as one run wants it: what was asked for, what is done, what is left alone."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contract.tiny_graph import FFN_DOWN_PATHS, LINEAR_PATHS, PAD_ID, make_tokens, write_tiny_graph
+
+from exporter.config import Settings
+from exporter.deliver.cache import Cache
+from exporter.progress import SilentReporter
+from exporter.steps.quantization import HELD_OUT_EVERY, Quantization, hold_out, quantize_layers
+from exporter.steps.workspace import Workspace
+from exporter.values import EncoderSpec
+from targets.contract import Hardware, OnnxArtifact, Recipe, TokenSequences
+from targets.errors import ConfigError
+from targets.openvino.recipes import recipes_for
+from targets.quantization.plans_file import load_prepared
+
+
+def cpu(*features: str) -> Hardware:
+    return Hardware(
+        architecture="x86_64",
+        vendor="",
+        model_name="",
+        microarchitecture="",
+        features=frozenset(features),
+        num_cores=1,
+        memory_bytes=1 << 30,
+    )
+
+
+VNNI = cpu("avx2", "avx512f", "avx512_vnni")
+AMX = cpu("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+AVX2 = cpu("avx2", "fma")
+TOKENS = make_tokens(60)
+
+
+class Steps(SilentReporter):
+    """Keeps the titles of what was really done."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+
+    @contextmanager
+    def step(self, title):
+        self.titles.append(title)
+        yield lambda done, total=None: None
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory) -> OnnxArtifact:
+    return write_tiny_graph(tmp_path_factory.mktemp("graph")).artifact
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def quantized(graph, cache):
+    """Run the step with some settings; what was done is kept in `steps`."""
+
+    def run(hardware: Hardware = VNNI, **settings) -> Quantization:
+        run.steps = Steps()
+        work = Workspace(
+            settings=Settings(threads=1, **settings), cache=Cache(cache), reporter=run.steps
+        )
+        spec = EncoderSpec(
+            model_id="tiny",
+            source="local",
+            directory=cache,
+            revision=None,
+            library="transformers",
+            architecture="BertModel",
+            model_type="bert",
+            pooling="mean",
+            normalize=True,
+            modules=(),
+            embedding_dim=32,
+            max_seq_length=64,
+            weights_sha256="w",
+            tokenizer_sha256="t",
+        )
+        return quantize_layers(work, spec, graph, TOKENS, recipes_for(hardware), hardware)
+
+    return run
+
+
+def by_name(found: Quantization) -> dict[str, Recipe]:
+    return {recipe.name: recipe for recipe in found.recipes}
+
+
+def overrides(recipe: Recipe) -> list[tuple[str, str]]:
+    return [(one.pattern, one.precision) for one in recipe.overrides]
+
+
+# -------------------------------------------------------------------------------- hold out
+
+
+@pytest.mark.parametrize(("texts", "held_out"), [(50, 5), (59, 5), (300, 30), (309, 30)])
+def test_every_tenth_text_is_held_out(texts: int, held_out: int) -> None:
+    tokens = TokenSequences.from_lists([[number, 7] for number in range(texts)], PAD_ID)
+    seen, apart = hold_out(tokens)
+    first, other = ({int(row[0]) for row in part} for part in (seen, apart))
+    assert len(other) == held_out == len(apart)
+    assert not first & other
+    assert first | other == set(range(texts))
+    assert min(other) == HELD_OUT_EVERY - 1
+    assert hold_out(tokens)[1].sha256 == apart.sha256
+
+
+@pytest.mark.parametrize("texts", [1, 9, 10, 49])
+def test_too_few_texts_serve_as_both(texts: int) -> None:
+    tokens = TokenSequences.from_lists([[number, 7] for number in range(texts)], PAD_ID)
+    assert hold_out(tokens) == (tokens, tokens)
+
+
+# -------------------------------------------------------------------------- the whole step
+
+
+def test_plans_and_recipes_are_made(quantized) -> None:
+    found = quantized()
+    names = list(by_name(found))
+    mixed = [name for name in names if name.startswith("int8-static-")]
+    assert mixed
+    assert names[: 2 + len(mixed)] == ["float32", "int8-static", *mixed]
+    assert set(by_name(found)) >= {recipe.name for recipe in recipes_for(VNNI)}
+    assert len(set(names)) == len(names)
+    static = by_name(found)["int8-static"]
+    plans = load_prepared(found.plans_of(static)).plans
+    assert [plan.layer.path for plan in plans] == list(LINEAR_PATHS)
+    for name in names:
+        path = found.plans_of(by_name(found)[name])
+        assert (path == found.plans_of(static)) == name.startswith("int8-static"), name
+    summary = found.summary
+    assert (summary.num_texts, summary.num_held_out) == (54, 6)
+    assert summary.reduced == ()
+    assert [one.chosen for one in summary.scores].count(True) == 1
+    assert next(one.method for one in summary.scores if one.chosen) == summary.method
+    assert len(summary.scores) == 6, "smoothed, four calibrators, and compensated rounding"
+    assert sum(len(one.layers) for one in summary.sensitivity) == len(LINEAR_PATHS)
+    assert sum(one.work_share for one in summary.sensitivity) == pytest.approx(1)
+    assert 0 < summary.drift < 1e-2
+
+
+def test_the_same_is_found_in_the_cache(quantized) -> None:
+    first = quantized()
+    again = quantized()
+    assert quantized.steps.titles == []
+    assert again == first
+
+
+def test_cpus_that_saturate_get_seven_bits_where_it_matters(quantized) -> None:
+    found = quantized(AVX2)
+    reduced = set(found.summary.reduced)
+    assert reduced
+    plans = load_prepared(found.plans_of(by_name(found)["int8-static"])).plans
+    for plan in plans:
+        largest = np.abs(plan.weight_integers.astype(int)).max()
+        assert largest <= (63 if plan.layer.path in reduced else 127)
+        assert plan.reduce_range == (plan.layer.path in reduced)
+
+
+# ------------------------------------------------------------------------- what was asked
+
+
+def test_calibrator_smoothing_and_embeddings_reach_the_recipe(quantized) -> None:
+    found = quantized(calibrator="percentile", smoothing="off", embeddings="float16")
+    static = by_name(found)["int8-static"]
+    assert (static.scheme.calibrator, static.scheme.smoothing) == ("percentile", "off")
+    assert static.embeddings == "float16"
+    assert by_name(found)["int8-static-half"].scheme == static.scheme
+    assert found.plans_of(static).is_file()
+    assert {one.method.split(",")[0] for one in found.summary.scores} == {"percentile"}
+    own = {recipe.name: recipe for recipe in recipes_for(VNNI)}
+    assert by_name(found)["int8"] == own["int8"], "NNCF's recipes have no scheme to change"
+
+
+def test_left_alone_the_recipe_decides(quantized) -> None:
+    assert by_name(quantized())["int8-static"] == next(
+        recipe for recipe in recipes_for(VNNI) if recipe.name == "int8-static"
+    )
+
+
+def test_what_does_not_go_together_is_refused(quantized) -> None:
+    with pytest.raises(ConfigError, match="--smoothing on does not go with --calibrator mse"):
+        quantized(calibrator="mse", smoothing="on")
+
+
+def test_a_float_layer_reaches_every_int8_recipe_that_can_keep_it(quantized) -> None:
+    found = quantized(layer_precision=["*.0.output.dense=float32"])
+    recipes = by_name(found)
+    for name in ("int8", "int8-mixed", "int8-static"):
+        assert overrides(recipes[name])[-1] == ("*.0.output.dense", "float32"), name
+    assert overrides(recipes["float32"]) == []
+    assert "int8-weights" not in recipes
+    assert "int8-dynamic" not in recipes
+
+
+def test_an_int8_layer_drops_nncf_s_recipes(quantized) -> None:
+    """NNCF is told what to leave out, not what to take in."""
+    found = quantized(layer_precision=["ffn.down=int8"])
+    kinds = {recipe.quantizer for recipe in found.recipes}
+    assert kinds == {"none", "qdq"}
+    mixed = [one for one in found.recipes if one.name.startswith("int8-static-")]
+    for recipe in (*mixed, by_name(found)["int8-static"]):
+        assert overrides(recipe)[-1] == ("ffn.down", "int8")
+        assert not {pattern for pattern, _ in overrides(recipe)[:-1]} & set(FFN_DOWN_PATHS)
+
+
+def test_a_pattern_that_matches_nothing_names_the_nearest(quantized) -> None:
+    with pytest.raises(ConfigError) as caught:
+        quantized(layer_precision=["encoder.layer.0.output.dens=float32"])
+    assert caught.value.what.startswith("--layer-precision encoder.layer.0.output.dens=float32: ")
+    assert "encoder.layer.0.output.dense" in f"{caught.value.why}{caught.value.hint}"
+    assert quantized.steps.titles == [], "it is said before any work"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "wrong", "has"),
+    [(VNNI, "bfloat16", "int8, float32"), (AMX, "float16", "int8, bfloat16")],
+)
+def test_a_precision_that_the_device_lacks_is_refused(quantized, hardware, wrong, has) -> None:
+    with pytest.raises(ConfigError) as caught:
+        quantized(hardware, layer_precision=[f"*.key={wrong}"])
+    assert caught.value.what == (
+        f"--layer-precision *.key={wrong}: this device has no {wrong} beside int8"
+    )
+    assert caught.value.why.endswith(has)
+    assert quantized.steps.titles == []
+
+
+# -------------------------------------------------------------------------------- no work
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8", "int8-mixed"])
+def test_another_forced_precision_costs_nothing(quantized, precision: str) -> None:
+    found = quantized(AMX, precision=precision)
+    assert quantized.steps.titles == []
+    assert found.plans == {}
+    assert found.summary is None
+    assert found.recipes == recipes_for(AMX)
+    assert found.plans_of(by_name(found)["int8"]) is None
+
+
+@pytest.mark.parametrize("precision", ["auto", "int8-static", "int8-static-half"])
+def test_a_static_precision_is_prepared(quantized, precision: str) -> None:
+    found = quantized(precision=precision)
+    assert found.plans
+    assert "int8-static-half" in by_name(found)
+
+
+def test_without_static_recipes_there_is_nothing_to_do(quantized, graph, cache) -> None:
+    steps = Steps()
+    work = Workspace(settings=Settings(threads=1), cache=Cache(cache), reporter=steps)
+    recipes = [one for one in recipes_for(VNNI) if one.quantizer != "qdq"]
+    found = quantize_layers(work, None, graph, TOKENS, recipes, VNNI)
+    assert found == Quantization(recipes=tuple(recipes), plans={})
+    assert steps.titles == []
