@@ -66,23 +66,25 @@ def _latencies(
     contest: Contest, outcome: Outcome
 ) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
     """Time the chosen artifact beside FP32 (and the best float, if int8 was chosen)."""
-    contenders: list[Built] = [outcome.baseline]
+    beside = [outcome.baseline]
     if outcome.chosen is not outcome.baseline:
-        contenders.append(outcome.chosen)
+        beside.append(outcome.chosen)
     is_int8 = outcome.chosen.recipe.precision == "int8"
-    if is_int8 and outcome.best_float not in contenders:
-        contenders.append(outcome.best_float)
-    workloads = (
-        *shape_workloads(contest.graph.max_seq_length),
-        *contest.mixes(contest.texts.test, MIX_TEXTS),
-    )
-    series = contest.bench.time(
-        f"time {outcome.chosen.name} beside FP32", contenders, workloads, FULL
+    everybody = list(beside)
+    if is_int8 and outcome.best_float not in beside:
+        everybody.append(outcome.best_float)  # the mixes alone decide whether int8 gains on it
+    name, bench = outcome.chosen.name, contest.bench
+    mixes = contest.mixes(contest.texts.test, MIX_TEXTS)
+    shapes = shape_workloads(contest.graph.max_seq_length)
+    series = (
+        *bench.time(f"time {name} beside FP32, fixed shapes", beside, shapes, FULL),
+        *bench.time(f"time {name} beside FP32, real mixes", everybody, mixes, FULL),
     )
     baseline = outcome.baseline.name
 
     def of(built: Built, against: str | None) -> tuple[Latency, ...]:
-        return tuple(summarize(one, built.name, against) for one in series)
+        taken = (one for one in series if built.name in one.samples_ms)
+        return tuple(summarize(one, built.name, against) for one in taken)
 
     chosen = of(outcome.chosen, None if outcome.chosen is outcome.baseline else baseline)
     return chosen, of(outcome.best_float, baseline) if is_int8 else ()

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from exporter.steps.compilers import block_interrupts, compilers, end_children
 from exporter.steps.execution import Ingredients, Stand, build_artifact
+from exporter.steps.quantization import is_superseded
 from exporter.steps.workspace import Workspace
 from targets.contract import Recipe
 from targets.errors import ExporterError
@@ -31,7 +32,13 @@ def compiled_meanwhile(
         recipes: the target's candidates; those made of calibrated layers are passed over.
     """
     settings = work.settings
-    waiting = [r for r in recipes if r.quantizer != "qdq" and is_backed(r, stand.hardware)]
+    waiting = [
+        recipe
+        for recipe in recipes
+        if recipe.quantizer != "qdq"
+        and is_backed(recipe, stand.hardware)
+        and not is_superseded(recipe)
+    ]
     one_core = stand.num_threads < 2
     if settings.precision != "auto" or settings.search_budget_s or settings.layer_precision:
         waiting = []

@@ -62,7 +62,8 @@ def hold_tournament(
     )
     results = judge_all(contest, results, candidates, dev_reference)
     final = {} if forced else _final(contest, results, built, heat)
-    settled = _settle(contest, [*results, *map(_not_backed, unbacked)], heat, final, forced)
+    unbuilt = [*map(_not_backed, unbacked), *map(_superseded, contest.quantization.superseded)]
+    settled = _settle(contest, [*results, *unbuilt], heat, final, forced)
     winner = next(result for result in settled if result.status == "chosen")
     chosen = built[winner.recipe.name]
     tuned = Tuned(built=chosen) if forced else tune(contest, chosen, budget)
@@ -128,6 +129,12 @@ def _build(
 def _not_backed(recipe: Recipe) -> CandidateResult:
     needed = " or ".join(recipe.requires)
     reason = f"nothing here accelerates it (it needs {needed}); --precision {recipe.name} forces it"
+    return CandidateResult(recipe=recipe, status="dropped", reason=reason)
+
+
+def _superseded(recipe: Recipe) -> CandidateResult:
+    reason = "not built: the mixed static recipes leave less work in float for the same drift; "
+    reason += f"--precision {recipe.name} forces it"
     return CandidateResult(recipe=recipe, status="dropped", reason=reason)
 
 

@@ -22,7 +22,7 @@ if not is_installed("openvino"):
     pytest.skip("pip install 'embedding-exporter[openvino]'", allow_module_level=True)
 
 LOCAL = open_device("local").hardware()
-FLOAT32 = replace(LOCAL, features=LOCAL.features - {"amx_bf16", "asimdhp", "fphp"})
+FLOAT32 = replace(LOCAL, features=LOCAL.features - {"amx_bf16", "avx512_bf16", "asimdhp", "fphp"})
 HALF = replace(LOCAL, features=LOCAL.features | {"amx_bf16"})
 
 

@@ -48,7 +48,8 @@ PLANTED = "encoder.layer.3.output.dense"
 HARDWARE = open_device("local").hardware()
 # Beside bfloat16, nothing has to be kept in float32; beside float32, the marks are at stake.
 WITHOUT_AMX = replace(HARDWARE, features=HARDWARE.features - {"amx_bf16", "amx_int8"})
-RECIPE = next(one for one in recipes_for(WITHOUT_AMX) if one.name == "int8-static")
+_STATIC = next(one for one in recipes_for(WITHOUT_AMX) if one.name == "int8-static")
+RECIPE = replace(_STATIC, float_precision="float32")
 TAKES_BFLOAT16 = not HARDWARE.features.isdisjoint({"amx_bf16", "avx512_bf16"})
 
 

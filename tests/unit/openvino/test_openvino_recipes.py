@@ -81,10 +81,25 @@ def test_candidates_follow_the_features(hardware, expected):
 )
 def test_int8_rests_on_the_best_float(hardware, precision):
     assert best_float(hardware) == precision
-    for name in (STATIC, *CALIBRATED, "int8-weights"):
+    for name in (*CALIBRATED, "int8-weights"):
         recipe = named(hardware, name)
         assert recipe.float_precision == precision
         assert all(override.precision == precision for override in recipe.overrides)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "precision"),
+    [
+        (HASWELL, "float32"),
+        (CASCADE_LAKE, "float32"),
+        (COOPER_LAKE, "bfloat16"),
+        (SAPPHIRE_RAPIDS, "bfloat16"),
+        (NEOVERSE_N1, "float16"),
+        (CORTEX_A72, "float32"),
+    ],
+)
+def test_static_int8_rests_on_what_loaders_take_by_themselves(hardware, precision):
+    assert named(hardware, STATIC).float_precision == precision
 
 
 def test_int8_without_an_int8_instruction_is_listed_but_not_backed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,16 @@ from contract.tiny_graph import FFN_DOWN_PATHS, LINEAR_PATHS, PAD_ID, make_token
 from exporter.config import Settings
 from exporter.deliver.cache import Cache
 from exporter.progress import SilentReporter
-from exporter.steps.quantization import HELD_OUT_EVERY, Quantization, hold_out, quantize_layers
+from exporter.steps.quantization import (
+    HELD_OUT_EVERY,
+    Quantization,
+    hold_out,
+    is_superseded,
+    quantize_layers,
+)
 from exporter.steps.workspace import Workspace
 from exporter.values import EncoderSpec
-from targets.contract import Hardware, OnnxArtifact, Recipe, TokenSequences
+from targets.contract import Hardware, LayerOverride, OnnxArtifact, Recipe, TokenSequences
 from targets.errors import ConfigError
 from targets.openvino.recipes import recipes_for
 from targets.quantization.plans_file import load_prepared
@@ -129,7 +136,10 @@ def test_plans_and_recipes_are_made(quantized) -> None:
     mixed = [name for name in names if name.startswith("int8-static-")]
     assert mixed
     assert names[: 2 + len(mixed)] == ["float32", "int8-static", *mixed]
-    assert set(by_name(found)) >= {recipe.name for recipe in recipes_for(VNNI)}
+    superseded = {recipe.name for recipe in found.superseded}
+    assert superseded == {"int8-mixed"}
+    assert {*by_name(found), *superseded} >= {recipe.name for recipe in recipes_for(VNNI)}
+    assert not superseded & set(by_name(found))
     assert len(set(names)) == len(names)
     static = by_name(found)["int8-static"]
     plans = load_prepared(found.plans_of(static)).plans
@@ -195,7 +205,7 @@ def test_what_does_not_go_together_is_refused(quantized) -> None:
 def test_a_float_layer_reaches_every_int8_recipe_that_can_keep_it(quantized) -> None:
     found = quantized(layer_precision=["*.0.output.dense=float32"])
     recipes = by_name(found)
-    for name in ("int8", "int8-mixed", "int8-static"):
+    for name in ("int8", "int8-static"):
         assert overrides(recipes[name])[-1] == ("*.0.output.dense", "float32"), name
     assert overrides(recipes["float32"]) == []
     assert "int8-weights" not in recipes
@@ -223,7 +233,7 @@ def test_a_pattern_that_matches_nothing_names_the_nearest(quantized) -> None:
 
 @pytest.mark.parametrize(
     ("hardware", "wrong", "has"),
-    [(VNNI, "bfloat16", "int8, float32"), (AMX, "float16", "int8, bfloat16")],
+    [(VNNI, "bfloat16", "int8, float32"), (AMX, "float16", "int8, bfloat16, float32")],
 )
 def test_a_precision_that_the_device_lacks_is_refused(quantized, hardware, wrong, has) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -262,3 +272,31 @@ def test_without_static_recipes_there_is_nothing_to_do(quantized, graph, cache) 
     found = quantize_layers(work, None, graph, TOKENS, recipes, VNNI)
     assert found == Quantization(recipes=tuple(recipes), plans={})
     assert steps.titles == []
+
+
+def test_only_what_keeps_whole_block_ends_in_float_is_superseded():
+    by_nncf = {"quantizer": "nncf_ptq", "precision": "int8", "float_precision": "float32"}
+    ends = LayerOverride(pattern="ffn.down", precision="float32")
+    attention = LayerOverride(pattern="attention.matmul", precision="float32")
+    mixed = Recipe(name="m", overrides=(attention, ends), why="", **by_nncf)
+    assert is_superseded(mixed)
+    assert not is_superseded(replace(mixed, overrides=(attention,)))
+    assert not is_superseded(replace(mixed, quantizer="qdq"))
+    taken_back = LayerOverride(pattern="ffn.down", precision="int8")
+    assert not is_superseded(replace(mixed, overrides=(taken_back,)))
+
+
+def test_another_float_precision_is_taken_for_all_that_is_not_int8(quantized) -> None:
+    found = quantized(AMX, layer_precision=["*.0.output.dense=float32"])
+    recipes = by_name(found)
+    for name in (one for one in recipes if one.startswith("int8-static")):
+        assert recipes[name].float_precision == "float32"
+        assert {precision for _, precision in overrides(recipes[name])} == {"float32"}
+    assert "int8" not in recipes, "NNCF's recipes rest on bfloat16 there"
+    untouched = by_name(quantized(AMX))["int8-static"]
+    assert untouched.float_precision == "bfloat16"
+
+
+def test_two_float_precisions_in_one_artifact_are_refused(quantized) -> None:
+    with pytest.raises(ConfigError, match="bfloat16 and float32"):
+        quantized(AMX, layer_precision=["*.key=float32", "*.query=bfloat16"])
