@@ -74,7 +74,7 @@ class Quantization:
 
 
 def is_superseded(recipe: Recipe) -> bool:
-    """Say whether the mixed static recipes leave less work in float for the same drift.
+    """Say whether the static recipes leave less work in float.
 
     A recipe that keeps every last layer of a feed-forward block in float keeps a third of all
     products there; measured layer by layer, these are no longer the ones that cost most.

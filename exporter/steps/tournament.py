@@ -133,7 +133,7 @@ def _not_backed(recipe: Recipe) -> CandidateResult:
 
 
 def _superseded(recipe: Recipe) -> CandidateResult:
-    reason = "not built: the mixed static recipes leave less work in float for the same drift; "
+    reason = "not built: it keeps a third of the work in float, the static recipes keep less; "
     reason += f"--precision {recipe.name} forces it"
     return CandidateResult(recipe=recipe, status="dropped", reason=reason)
 

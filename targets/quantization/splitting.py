@@ -60,7 +60,8 @@ def choose_copies(
         statistics = table.tensors.get(down.activation)
         if statistics is None or _front_of(down, layers, index) is None:
             continue
-        if _num_more(statistics) * _MOST_WIDER_BY > _num_channels(statistics):
+        channels = _num_channels(statistics)
+        if not channels or _num_more(statistics) * _MOST_WIDER_BY > channels:
             continue
         weight = _matrix(down, index)
         copies = _loudest(statistics, weight)
@@ -172,7 +173,7 @@ def _matrix(layer: LinearLayer, index: GraphIndex) -> NDArray[np.float32]:
 def _loudest(statistics: TensorStatistics, weight: NDArray[np.float32]) -> Copies:
     """Copy, one after the other, the channel whose loudest value weighs most."""
     loud = statistics.channel_absmax
-    assert loud is not None  # smoothing refuses statistics without channels before this
+    assert loud is not None  # choose_copies passes over such tensors
     heavy = loud.astype(np.float64) * np.abs(weight).max(axis=0)
     copies = np.ones(len(heavy), np.int64)
     for _ in range(_num_more(statistics)):
