@@ -93,9 +93,13 @@ def _passes(runners: Mapping[str, Runner], workload: Workload, protocol: Protoco
         for runner in runners.values():
             runner.time(workload, 1)
         return 1
-    # a whole pass of real texts is long enough to be its own warm-up
-    warmup = 1 if workload.kind == "shape" else 0
-    pass_s = max(
-        float(np.sum(runner.time(workload, 1, warmup))) / 1e3 for runner in runners.values()
-    )
+    pass_s = max(_warm_pass_s(runner, workload, protocol) for runner in runners.values())
     return max(1, min(protocol.max_passes, math.ceil(protocol.round_s / max(pass_s, 1e-6))))
+
+
+def _warm_pass_s(runner: Runner, workload: Workload, protocol: Protocol) -> float:
+    """Time one pass; a first one that was long enough was its own warm-up."""
+    first_s = float(np.sum(runner.time(workload, 1))) / 1e3
+    if workload.kind != "shape" or first_s >= protocol.round_s:
+        return first_s
+    return float(np.sum(runner.time(workload, 1))) / 1e3

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from targets.contract import TokenSequences, Workload
+from targets.lengths import spread_by_length
 
 SHAPES: tuple[tuple[int, int], ...] = ((1, 16), (1, 32), (1, 128), (1, 256), (8, 128), (32, 128))
 """Batch size × sequence length of the full latency protocol."""
@@ -18,8 +17,11 @@ EVALUATION_WORKLOADS = (QUERIES, DOCUMENTS, MIXED)
 MIX_TEXTS = 48
 """Texts in the mixes that a report quotes: enough for a 90th percentile within two rounds."""
 
-HEAT_TEXTS = 24
-"""Texts in the mixes that candidates race on."""
+HEAT_TEXTS = 16
+"""Texts in the mixes that all candidates race on."""
+
+FINAL_TEXTS = 24
+"""Texts in the mixes that the fastest race on, and ways of running them."""
 
 
 def shape_workloads(max_seq_length: int) -> tuple[Workload, ...]:
@@ -65,16 +67,3 @@ def workload_of(
     single, batched = mix_workloads(requests, documents, num_texts)
     only = {QUERIES: (single,), DOCUMENTS: (batched,)}
     return only.get(choice, (single, batched))
-
-
-def spread_by_length(tokens: TokenSequences, num_texts: int) -> TokenSequences:
-    """Take texts at evenly spaced ranks of length, so that few texts carry the real mix.
-
-    The texts come back in their original order, so that neighbours differ in length
-    as they do in service.
-    """
-    if len(tokens) <= num_texts:
-        return tokens
-    by_length = np.argsort(tokens.lengths, kind="stable")
-    ranks = (np.arange(num_texts) + 0.5) * (len(tokens) / num_texts)
-    return tokens.select(np.sort(by_length[ranks.astype(np.int64)]))

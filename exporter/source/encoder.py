@@ -44,14 +44,15 @@ class LoadedEncoder:
         self,
         tokens: TokenSequences,
         *,
-        max_tokens: int = 4096,
+        max_tokens: int = 1024,
         progress: Progress = no_progress,
     ) -> FloatArray:
         """Embed texts in PyTorch FP32.
 
         Args:
             tokens: the texts.
-            max_tokens: padded tokens per batch at most (one text is never split).
+            max_tokens: padded tokens per batch at most (one text is never split); a quarter faster
+                on two cores than four times as many, whose activations leave the caches.
             progress: called with the number of texts done.
 
         Returns:

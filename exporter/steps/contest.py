@@ -10,10 +10,9 @@ from exporter.optimize.budget import SearchBudget
 from exporter.optimize.goal import Goal
 from exporter.optimize.rounds import Protocol
 from exporter.optimize.workloads import (
-    HEAT_TEXTS,
+    FINAL_TEXTS,
     MIX_TEXTS,
     MIXED,
-    spread_by_length,
     workload_of,
 )
 from exporter.steps.execution import Bench, Built, Stand
@@ -30,6 +29,7 @@ from exporter.values import (
     VariantResult,
 )
 from targets.contract import ALONE, Batching, FloatArray, OnnxArtifact, TokenSequences, Workload
+from targets.lengths import spread_by_length
 
 _WAYS: Mapping[str, Batching] = {
     "alone": ALONE,
@@ -94,10 +94,14 @@ class Contest:
         return mixes_of(evaluation, num_texts, self.work.settings.workload)
 
     def time(
-        self, title: str, contenders: Sequence[Built], protocol: Protocol
+        self,
+        title: str,
+        contenders: Sequence[Built],
+        protocol: Protocol,
+        num_texts: int = FINAL_TEXTS,
     ) -> dict[str, tuple[Latency, ...]]:
         """Time artifacts in turns on short mixes; speed-ups are over the first of them."""
-        mixes = self.mixes(self.choosing, HEAT_TEXTS)
+        mixes = self.mixes(self.choosing, num_texts)
         series = self.bench.time(title, contenders, mixes, protocol)
         first = contenders[0].name
         return {

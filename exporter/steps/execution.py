@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,7 +14,7 @@ import numpy as np
 
 from exporter.deliver.codec import dump_json, load_json
 from exporter.optimize.rounds import Protocol, time_interleaved
-from exporter.steps.compilers import Compile
+from exporter.steps.compilers import Compile, side_by_side
 from exporter.steps.texts import TokenizedEvaluation
 from exporter.steps.workspace import Workspace
 from exporter.values import EvaluationEmbeddings, TimedSeries
@@ -277,11 +278,17 @@ class Bench:
         return tuple(_load_series(folder, workload.name) for workload in workloads)
 
     def _loading(self, contenders: Sequence[Built]) -> dict[str, Runner]:
-        runners = {contenders[0].name: self.runner(contenders[0])}
-        for built in contenders[1:]:
+        def load(built: Built) -> Runner | None:
+            if built is contenders[0]:
+                return self.runner(built)
             with suppress(DeviceError):  # whoever judges this artifact says why
-                runners[built.name] = self.runner(built)
-        return runners
+                return self.runner(built)
+            return None
+
+        pieces = [partial(load, built) for built in contenders]
+        loaded = side_by_side(pieces, self._stand.num_threads)
+        named = zip(contenders, loaded, strict=True)
+        return {built.name: runner for built, runner in named if runner is not None}
 
     # ------------------------------------------------------------------- inspection
 

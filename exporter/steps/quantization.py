@@ -35,6 +35,7 @@ from targets.errors import CompileError, ConfigError
 from targets.hardware.detect import usable_cores
 from targets.hardware.precisions import adds_pairs_with_saturation
 from targets.hashing import sha256_file
+from targets.lengths import spread_by_length
 from targets.quantization.layers import FFN_DOWN, EncoderLayers, match, read_layers
 from targets.quantization.overflow import layers_at_risk, predict_plan
 from targets.quantization.plan import LayerPlan
@@ -46,6 +47,8 @@ from targets.quantization.table import CalibrationTable
 HELD_OUT_EVERY = 10
 """Every tenth calibration text is kept out of the statistics, to compare methods and layers on."""
 _FEWEST_HELD_OUT = 5
+_WEIGHED_TEXTS = 20
+"""Held-out texts that every layer is tried on by itself, of all lengths: dozens of passes."""
 _SATURATION_MARGIN = 0.9
 """How far into 16 bits a pair of products may come: texts go beyond what calibration saw."""
 _TOOLS = ("onnx", "onnxruntime", "numpy")
@@ -303,8 +306,9 @@ class _Search:
 
         method, scores = choose_method(scheme, score)
         plans = self._within_range(method, tried[method], scheme, reduce_range)
+        few = spread_by_length(self.held_out, _WEIGHED_TEXTS)
         sensitivity = measure_sensitivity(
-            self.probe, self.held_out, reference, plans, progress=progress
+            self.probe, few, self.probe.embed(few), plans, progress=progress
         )
         summary = QuantizationSummary(
             method=method.words,

@@ -17,6 +17,7 @@ from exporter.optimize.search import (
     is_float,
     select_recipes,
 )
+from exporter.optimize.workloads import HEAT_TEXTS
 from exporter.steps.compilers import Compile, compilers, side_by_side
 from exporter.steps.contest import Contest, Outcome
 from exporter.steps.execution import Built, Ingredients, build_artifact
@@ -145,7 +146,7 @@ def _heat(
     running = [built[r.recipe.name] for r in results if r.recipe.name in built]
     if len(running) < 2:
         return {}
-    return contest.time("heat: time all candidates in turns", running, HEAT)
+    return contest.time("heat: time all candidates in turns", running, HEAT, HEAT_TEXTS)
 
 
 def _final(

@@ -20,13 +20,13 @@ from exporter.optimize.tuning import (
     most_promising,
     outcome_of,
 )
-from exporter.optimize.workloads import spread_by_length
 from exporter.steps.compilers import side_by_side
 from exporter.steps.contest import Contest
 from exporter.steps.execution import Built
 from exporter.values import Estimate, Latency, VariantResult
 from targets.contract import Batching, FloatArray, RunPlan, RuntimeVariant, variants_of
 from targets.errors import DeviceError, NonFiniteError
+from targets.lengths import spread_by_length
 
 _AGREEMENT_TEXTS = 16
 _AGREEMENT: Mapping[str, Batching] = {"a few texts": Batching()}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from targets.contract import IntArray, Progress, TokenSequences
 from targets.errors import CompileError
+from targets.lengths import spread_by_length
 from targets.openvino.ir import first_line
 from targets.openvino.sdk import import_nncf, quiet
 
@@ -25,6 +26,10 @@ Batch = dict[str, IntArray]
 
 MAX_BATCH_TOKENS = 2048
 """Tokens of one calibration batch; bounds the memory for activations."""
+
+CALIBRATION_TEXTS = 64
+"""As many texts are read, of all lengths: ranges are extremes, which the rest hardly move, and NNCF
+takes 80 ms for each (docs/openvino.md)."""
 
 _PASSES = 2
 """NNCF reads the texts twice: for SmoothQuant's channel maxima, then for the ranges."""
@@ -104,7 +109,7 @@ def calibration_batches(tokens: TokenSequences, input_names: Sequence[str]) -> l
     """Group texts of equal length, so that no padding gets into the statistics.
 
     Args:
-        tokens: calibration texts; empty ones are left out.
+        tokens: calibration texts; empty ones are left out, and many are thinned out.
         input_names: the graph's inputs.
 
     Returns:
@@ -119,10 +124,15 @@ def calibration_batches(tokens: TokenSequences, input_names: Sequence[str]) -> l
             f"the graph takes {sorted(strangers)}, which calibration cannot feed",
             hint="export the encoder with input_ids, attention_mask and token_type_ids only",
         )
-    batches = [_feed(group, input_names) for group in _equal_lengths(tokens)]
+    batches = [_feed(group, input_names) for group in _equal_lengths(_few(tokens))]
     if not batches:
         raise CompileError("there are no calibration texts", hint="int8 needs some to set scales")
     return batches
+
+
+def _few(tokens: TokenSequences) -> TokenSequences:
+    told = tokens.select(np.flatnonzero(tokens.lengths > 0))
+    return spread_by_length(told, CALIBRATION_TEXTS)
 
 
 def _equal_lengths(tokens: TokenSequences) -> Iterator[list[NDArray[np.int32]]]:

@@ -10,10 +10,10 @@ from exporter.optimize.workloads import (
     SHAPES,
     mix_workloads,
     shape_workloads,
-    spread_by_length,
     workload_of,
 )
 from targets.contract import TokenSequences
+from targets.lengths import spread_by_length
 
 
 def tokens_of_lengths(lengths) -> TokenSequences:

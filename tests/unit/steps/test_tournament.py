@@ -126,7 +126,7 @@ def test_lengths_are_those_of_queries_and_documents(arena):
 
 
 def test_texts_of_the_user_s_own_are_timed_alone_and_in_batches(arena):
-    own = tokens_of([40 + i for i in range(20)], first_id=5000)
+    own = tokens_of([40 + i for i in range(12)], first_id=5000)
     made = arena(workload=own, settings={"workload": "service.txt"})
     made.hold()
     assert {one.name for one in made.timed} == {MIX_SINGLE, MIX_BATCHED}
