@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ from exporter.pipeline import open_workspace
 from exporter.progress import SilentReporter
 from exporter.source.resolve import resolve_encoder
 from exporter.source.tokenizer import load_tokenizer
+from exporter.steps.calibration import STAGE
 from exporter.steps.source import Source
 from exporter.steps.texts import prepare_texts
 from exporter.steps.workspace import tool_versions
@@ -137,21 +139,29 @@ _NOTHING = Timed(num_texts=0, num_tokens=0, pass_s=0.0, prepare_s=0.0, nncf_s=0.
 
 
 def _passes(texts: Path, folder: Path) -> Iterator[Pass]:
-    """Run the command over more and more texts; the graph is exported once before."""
-    environment = os.environ | {CACHE_VARIABLE: str(folder / "pass-cache")}
-    for size in (10, *_PASS_SIZES):
+    """Run the command over more and more texts, each time with the graph already exported.
+
+    A first run exports the graph and proves it on these texts, with PyTorch in memory; then its
+    table is taken away, and the second run has nothing to do but the pass.
+    """
+    cache = folder / "pass-cache"
+    environment = os.environ | {CACHE_VARIABLE: str(cache)}
+    for size in _PASS_SIZES:
         command = [sys.executable, "-m", "exporter", "calibrate", "--quiet"]
         command += ["--calibration", str(texts), "--num-samples", str(size)]
-        cost = watch(
-            [*command, "-o", str(folder / f"{size}.npz")], environment, folder / "stderr.txt"
-        )
-        if cost.exit_code:
-            raise StepError("exporter calibrate failed", why=(folder / "stderr.txt").read_text())
-        if size in _PASS_SIZES:
-            print(
-                f"pass over {size} texts: {cost.wall_s:.1f} s, {cost.peak_rss_bytes / 1e6:.0f} MB"
-            )
-            yield Pass(num_texts=size, cost=cost)
+        command += ["-o", str(folder / f"{size}.npz")]
+        _run(command, environment, folder)
+        shutil.rmtree(cache / STAGE)
+        cost = _run(command, environment, folder)
+        print(f"pass over {size} texts: {cost.wall_s:.1f} s, {cost.peak_rss_bytes / 1e6:.0f} MB")
+        yield Pass(num_texts=size, cost=cost)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Watched:
+    cost = watch(list(command), environment, folder / "stderr.txt")
+    if cost.exit_code:
+        raise StepError("exporter calibrate failed", why=(folder / "stderr.txt").read_text())
+    return cost
 
 
 def _tokens(spec: EncoderSpec, texts: Path, number: int) -> TokenSequences:

@@ -89,6 +89,14 @@ def _layer_pair(pattern: object, precision: object) -> tuple[str, str]:
     return str(pattern), str(precision)
 
 
+def _device_names(given: object) -> object:
+    """Take one name for a list of one."""
+    return (given,) if isinstance(given, str) else given
+
+
+DeviceNames = Annotated[tuple[str, ...], BeforeValidator(_device_names)]
+"""Devices, each `DEVICE` or `TARGET=DEVICE`."""
+
 LayerPrecisions = Annotated[tuple[tuple[str, Precision], ...], BeforeValidator(_layer_pairs)]
 """Layers by a pattern of their module paths, each with the precision that it must have."""
 
@@ -109,7 +117,7 @@ class Settings(BaseModel):
     max_seq_length: int | None = Field(None, ge=1)
     trust_remote_code: bool = False
     target: tuple[str, ...] = ()
-    device: str = "local"
+    device: DeviceNames = ("local",)
     precision: str = "auto"
     layer_precision: LayerPrecisions = ()
     calibrator: Calibrator = "auto"

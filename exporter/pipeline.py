@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from exporter.config import Settings
 from exporter.deliver.bundle import check_output
@@ -18,13 +19,17 @@ from exporter.steps.contest import Contest
 from exporter.steps.execution import Bench, Ingredients, Stand
 from exporter.steps.meanwhile import compiled_meanwhile
 from exporter.steps.quantization import quantize_layers
+from exporter.steps.reduced import reduce_evaluation
+from exporter.steps.schedule import Turns, run_stands
 from exporter.steps.source import Graph, Source
 from exporter.steps.stands import find_stands
 from exporter.steps.texts import Texts, prepare_texts
 from exporter.steps.tournament import hold_tournament
+from exporter.steps.untimed import choose_untimed
 from exporter.steps.workspace import Workspace
 from exporter.values import ExportRecord, TargetResult
 from targets.errors import ExporterError
+from targets.registry import LOCAL, open_device
 
 
 def run_export(settings: Settings, reporter: Reporter, command: str) -> ExportRecord:
@@ -53,7 +58,9 @@ def run_export(settings: Settings, reporter: Reporter, command: str) -> ExportRe
         texts = prepare_texts(work, spec)
         source = Source(work, spec)
         graph = source.graph(texts.calibration)
-        shipments = [_export_to(work, stand, source, graph, texts) for stand in stands.ready]
+        turns = Turns()
+        export = partial(_export_to, work, source, graph, texts, turns, len(stands.ready) > 1)
+        shipments = run_stands(stands.ready, export, turns)
         results = (*(shipment.result for shipment in shipments), *stands.not_run)
         record = make_record(work, spec, graph, texts, results, command)
         return write_bundle(work, record, shipments)
@@ -71,13 +78,19 @@ def open_workspace(settings: Settings, reporter: Reporter) -> Iterator[Workspace
 
 
 def _export_to(
-    work: Workspace, stand: Stand, source: Source, graph: Graph, texts: Texts
+    work: Workspace,
+    source: Source,
+    graph: Graph,
+    texts: Texts,
+    turns: Turns,
+    in_company: bool,
+    stand: Stand,
 ) -> Shipment:
-    """Choose on dev, certify on test; with several targets, one's failure is its own."""
+    """Choose on dev, certify on test; in company of others, one's failure is its own."""
     try:
-        return _tournament(work, stand, source, graph, texts)
+        return _tournament(work, stand, source, graph, texts, turns)
     except ExporterError as error:
-        if len(work.settings.target) == 1 and "all" not in work.settings.target:
+        if not in_company:
             raise
         failed = TargetResult(
             target=stand.target.spec.name,
@@ -91,27 +104,40 @@ def _export_to(
 
 
 def _tournament(
-    work: Workspace, stand: Stand, source: Source, graph: Graph, texts: Texts
+    work: Workspace, stand: Stand, source: Source, graph: Graph, texts: Texts, turns: Turns
 ) -> Shipment:
-    dev_reference = source.reference(texts.dev) if texts.dev is not None else None
-    test_reference = source.reference(texts.test)
-    recipes = stand.target.candidates(graph.artifact, stand.hardware)
-    given = Ingredients(graph=graph.artifact, calibration=texts.calibration)
-    with compiled_meanwhile(work, stand, given, recipes):
-        quantization = quantize_layers(
-            work, source.spec, graph.artifact, texts.calibration, recipes, stand.hardware
-        )
-    with Bench(work, stand) as bench:
-        contest = Contest(
-            work=work,
-            stand=stand,
-            bench=bench,
-            graph=graph.artifact,
-            texts=texts,
-            quantization=quantization,
-            policy=Policy(**work.settings.policy.model_dump()),
-        )
-        outcome = hold_tournament(contest, quantization.recipes, dev_reference)
-        result = certify(contest, outcome, test_reference)
+    with turns.here():
+        dev_reference = source.reference(texts.dev) if texts.dev is not None else None
+        test_reference = source.reference(texts.test)
+        recipes = stand.target.candidates(graph.artifact, stand.hardware)
+        given = Ingredients(graph=graph.artifact, calibration=texts.calibration)
+        with compiled_meanwhile(work, stand, given, recipes):
+            quantization = quantize_layers(
+                work, source.spec, graph.artifact, texts.calibration, recipes, stand.hardware
+            )
+    hold = partial(
+        Contest,
+        work=work,
+        graph=graph.artifact,
+        quantization=quantization,
+        policy=Policy(**work.settings.policy.model_dump()),
+    )
+    if stand.device.measures_latency:
+        with Bench(work, stand) as bench:
+            turns.on_interrupt(bench.end)
+            contest = hold(stand=stand, bench=bench, texts=texts)
+            outcome = hold_tournament(contest, quantization.recipes, dev_reference)
+            result = certify(contest, outcome, test_reference)
+    else:
+        rehearsal = replace(stand, device=open_device(LOCAL))
+        with turns.here(), Bench(work, rehearsal) as bench:
+            contest = hold(stand=rehearsal, bench=bench, texts=texts)
+            outcome = choose_untimed(contest, quantization.recipes, dev_reference)
+        reduced = reduce_evaluation(texts.test, seed=work.settings.seed)
+        few = replace(texts, test=reduced.evaluation)
+        with Bench(work, stand) as bench:
+            turns.on_interrupt(bench.end)
+            contest = hold(stand=stand, bench=bench, texts=few)
+            result = certify(contest, outcome, reduced.rows_of(test_reference))
     complete = replace(result, quantization=quantization.summary)
     return Shipment(result=complete, built=outcome.chosen, target=stand.target)

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-Precision = Literal["float32", "bfloat16", "float16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16", "int8")
+Precision = Literal["float32", "bfloat16", "float16", "int8", "int4"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16", "int8", "int4")
 Verdict = Literal["pass", "fail", "inconclusive", "not_run"]
-Quantizer = Literal["none", "nncf_ptq", "nncf_weight_only", "qdq"]
+Quantizer = Literal[
+    "none", "nncf_ptq", "nncf_weight_only", "qdq", "ort_dynamic", "matmul_nbits"
+]
 Calibrator = Literal["minmax", "percentile", "entropy", "mse", "auto"]
 CALIBRATORS: tuple[Calibrator, ...] = ("minmax", "percentile", "entropy", "mse", "auto")
 IntegerScheme = Literal["U8S8", "S8S8", "U8U8"]
@@ -248,7 +250,13 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """What a target is anywhere, with or without its runtime installed."""
+    """What a target is anywhere, with or without its runtime installed.
+
+    Args:
+        architectures: of the devices that its artifacts are made for.
+        distributions: Python distributions that a device must have for its runner, besides
+            numpy.
+    """
 
     name: str
     vendor: str
@@ -257,6 +265,8 @@ class TargetSpec:
     max_opset: int
     artifact_kind: str
     extra: str
+    architectures: tuple[str, ...] = ("x86_64", "aarch64")
+    distributions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -473,10 +483,20 @@ class Runner(Protocol):
 
 @runtime_checkable
 class Device(Protocol):
-    """A place where artifacts run."""
+    """A place where artifacts run.
+
+    `measures_latency` is False where time means nothing (emulation): no latency is ever taken.
+    """
 
     name: str
     measures_latency: bool
+
+    def distributions(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Return the versions of those distributions that its runners can import.
+
+        Raises:
+            DeviceError: the device does not answer.
+        """
 
     def hardware(self) -> Hardware:
         """Detect what this device is."""

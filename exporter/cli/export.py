@@ -121,7 +121,13 @@ def export(
         str | None, _option("--field", help="Field or column of the text [text].", panel=_TEXTS)
     ] = None,
     device: Annotated[
-        str | None, _option("--device", help="Where to run [local].", panel=_RUN)
+        list[str] | None,
+        _option(
+            "--device",
+            help="Where to run: local, local:ISA, emulated:CPU, ssh://USER@HOST, each also as "
+            "TARGET=DEVICE; repeatable [local].",
+            panel=_RUN,
+        ),
     ] = None,
     threads: Annotated[
         int | None, _option("--threads", help="CPU threads [all cores].", panel=_RUN)
@@ -181,7 +187,7 @@ def export(
         "num_samples": num_samples,
         "eval": evaluation,
         "field": field,
-        "device": device,
+        "device": tuple(device or ()) or None,
         "threads": threads,
         "seed": seed,
         "cache": cache,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from exporter.judge.drift import ShapeMismatchError, cosine_drift, stability_from
 from exporter.judge.fidelity import assess
+from exporter.judge.gate import not_run
 from exporter.judge.latency import samples_for_percentile, summarize
 from exporter.judge.neighbours import overlap_at_k
 from exporter.judge.policy import Policy
 from exporter.judge.precision import judge_precision
-from exporter.judge.speed import judge_int8_gain, judge_speed, mean_speedup
+from exporter.judge.speed import SPEEDUP, judge_int8_gain, judge_speed, mean_speedup
 from exporter.judge.verdict import (
     combine,
     exit_code,
@@ -22,6 +23,7 @@ from exporter.judge.verdict import (
 )
 
 __all__ = [
+    "SPEEDUP",
     "Policy",
     "ShapeMismatchError",
     "assess",
@@ -35,6 +37,7 @@ __all__ = [
     "judge_size",
     "judge_speed",
     "mean_speedup",
+    "not_run",
     "overlap_at_k",
     "samples_for_percentile",
     "stability_from",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -132,8 +133,8 @@ def write_bundle(
     ):
         copy_sidecar(record.encoder, bundle.directory)
         _add_graph(bundle, record.graph.path)
-        shipped = {s.result.target: _add_artifact(bundle, s) for s in shipments if s.built}
-        results = [replace(r, artifact=shipped.get(r.target)) for r in record.targets]
+        shipped = _add_artifacts(bundle, [one for one in shipments if one.built])
+        results = [replace(r, artifact=shipped.get((r.target, r.device))) for r in record.targets]
         complete = replace(record, targets=tuple(results))
         write_reports(complete, bundle.directory / "reports")
         bundle.commit(facts_of(complete))
@@ -147,14 +148,45 @@ def _add_graph(bundle: BundleWriter, graph: Path) -> None:
         bundle.add_file(external, f"onnx/{external.name}")
 
 
-def _add_artifact(bundle: BundleWriter, shipment: Shipment) -> ShippedFile:
-    """Add a target's files; return the entry file, the first that the target ships."""
+def _add_artifacts(
+    bundle: BundleWriter, shipments: Sequence[Shipment]
+) -> dict[tuple[str, str], ShippedFile]:
+    """Add every artifact: the first of a target where loaders look, others by their device.
+
+    Two devices that got the same artifact share its files.
+
+    Returns:
+        (target, device) → the entry file, the first that the target ships.
+    """
+    placed: dict[str, str] = {}
+    entries = {}
+    for shipment in shipments:
+        files = _files_of(shipment)
+        differs = any(placed.get(path, sha) != sha for path, _, sha in files)
+        folder = f"devices/{_slug(shipment.result.device)}/" if differs else ""
+        for path, source, sha256 in files:
+            if folder + path not in placed:
+                bundle.add_file(source, folder + path)
+                placed[folder + path] = sha256
+        path, source, sha256 = files[0]
+        entries[shipment.result.target, shipment.result.device] = ShippedFile(
+            path=folder + path, sha256=sha256, size_bytes=source.stat().st_size
+        )
+    return entries
+
+
+def _files_of(shipment: Shipment) -> list[tuple[str, Path, str]]:
+    """Return the path in the bundle, the file and its hash for everything that is shipped."""
     built = shipment.built
     if built is None:
         raise ValueError(f"{shipment.result.target} has nothing to ship")
-    placed = [
-        (relative, bundle.add_file(built.artifact.directory / name, relative))
-        for name, relative in shipment.target.ship(built.artifact)
+    directory = built.artifact.directory
+    return [
+        (path, directory / name, sha256_file(directory / name))
+        for name, path in shipment.target.ship(built.artifact)
     ]
-    relative, path = placed[0]
-    return ShippedFile(path=relative, sha256=sha256_file(path), size_bytes=path.stat().st_size)
+
+
+def _slug(device: str) -> str:
+    """Return a device's name as a folder's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", device).strip("-.") or "device"

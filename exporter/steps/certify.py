@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from exporter.judge import (
+    SPEEDUP,
     judge_fidelity,
     judge_int8_gain,
     judge_precision,
     judge_size,
     judge_speed,
+    not_run,
     summarize,
 )
 from exporter.optimize.rounds import FULL
+from exporter.optimize.search import is_float
 from exporter.optimize.workloads import MIX_TEXTS, shape_workloads
 from exporter.steps.contest import Contest, Outcome, fidelity_of
 from exporter.steps.execution import Built
@@ -20,6 +23,8 @@ from targets.lengths import spread_by_length
 
 _INSPECTED_TEXTS = 16
 _STABILITY_TEXTS = 48
+_FEW_STABILITY_TEXTS = 8
+"""On a device that needs seconds for a text."""
 
 
 def certify(
@@ -27,24 +32,24 @@ def certify(
 ) -> TargetResult:
     """Take every figure that the report quotes of the chosen artifact.
 
+    No latency is taken where the device cannot measure any; the checks that need it say so.
+
     Raises:
         DeviceError, NonFiniteError: the chosen artifact does not run on the test split.
     """
     chosen = outcome.chosen
     test = contest.texts.test
     contest.bench.stop(chosen.name)  # others were loaded beside it; its load time is quoted
-    fidelity = fidelity_of(contest, chosen, test, test_reference, _STABILITY_TEXTS)
-    latency, best_float = _latencies(contest, outcome)
-    sample = spread_by_length(test.documents, _INSPECTED_TEXTS)
+    stand, timed = contest.stand, contest.stand.device.measures_latency
+    stability_texts = _STABILITY_TEXTS if timed else _FEW_STABILITY_TEXTS
+    fidelity = fidelity_of(contest, chosen, test, test_reference, stability_texts)
+    latency, best_float = _latencies(contest, outcome) if timed else ((), ())
+    sample = spread_by_length(test.documents, _INSPECTED_TEXTS if timed else 1)
     runner, executed = contest.bench.look_into(chosen, sample)
     checks: list[Check] = [*judge_fidelity(fidelity, contest.policy)]
-    is_baseline, goal = chosen is outcome.baseline, contest.goal
-    checks += judge_speed(latency, contest.policy, is_baseline=is_baseline, mixes=goal.mixes)
+    checks += _speed_checks(contest, outcome, latency, best_float)
     checks.append(judge_precision(chosen.recipe, executed))
-    if chosen.recipe.precision == "int8" and goal.objective != "size":
-        checks.append(judge_int8_gain(latency, best_float, goal.mixes))
     checks += judge_size(chosen.artifact.size_bytes, contest.policy)
-    stand = contest.stand
     return TargetResult(
         target=stand.target.spec.name,
         device=stand.device.name,
@@ -64,6 +69,24 @@ def certify(
     )
 
 
+def _speed_checks(
+    contest: Contest,
+    outcome: Outcome,
+    latency: tuple[Latency, ...],
+    best_float: tuple[Latency, ...],
+) -> tuple[Check, ...]:
+    """Judge the speed-ups over FP32 and over the best float."""
+    device, goal, policy = contest.stand.device, contest.goal, contest.policy
+    if not device.measures_latency:
+        reason = f"{device.name} measures no latency: time means nothing under emulation"
+        return (not_run(SPEEDUP, policy.min_speedup, reason, unit="x"),)
+    is_baseline = outcome.chosen is outcome.baseline
+    checks = judge_speed(latency, policy, is_baseline=is_baseline, mixes=goal.mixes)
+    if not is_float(outcome.chosen.recipe) and goal.objective != "size":
+        checks = (*checks, judge_int8_gain(latency, best_float, goal.mixes))
+    return checks
+
+
 def _latencies(
     contest: Contest, outcome: Outcome
 ) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
@@ -71,7 +94,7 @@ def _latencies(
     beside = [outcome.baseline]
     if outcome.chosen is not outcome.baseline:
         beside.append(outcome.chosen)
-    is_int8 = outcome.chosen.recipe.precision == "int8"
+    is_int8 = not is_float(outcome.chosen.recipe)
     everybody = list(beside)
     if is_int8 and outcome.best_float not in beside:
         everybody.append(outcome.best_float)  # the mixes alone decide whether int8 gains on it

@@ -43,13 +43,17 @@ from targets.hashing import sha256_file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stand:
-    """Where one target runs: the device, its hardware, the runtime's versions."""
+    """Where one target runs: the device, its hardware, the runtime's versions.
+
+    `num_threads` are those of runners there; `build_threads` of this machine, which compiles.
+    """
 
     target: Target
     device: Device
     hardware: Hardware
     tool_versions: Mapping[str, str]
     num_threads: int
+    build_threads: int = 1
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -126,7 +130,7 @@ def build_artifact(
             plans=given.plans,
             hardware=stand.hardware,
             output_dir=files,
-            num_threads=stand.num_threads,
+            num_threads=stand.build_threads,
             seed=work.settings.seed,
         )
         (folder / "artifact.json").write_bytes(dump_json(compile_(request)))
@@ -164,6 +168,10 @@ class Bench:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End all runners; whoever waits for one of them gets an error."""
         for name in list(self._runners):
             self.stop(name)
 

@@ -39,7 +39,7 @@ def compiled_meanwhile(
         and is_backed(recipe, stand.hardware)
         and not is_superseded(recipe)
     ]
-    one_core = stand.num_threads < 2
+    one_core = stand.build_threads < 2
     if settings.precision != "auto" or settings.search_budget_s or settings.layer_precision:
         waiting = []
     if one_core or not waiting or len(waiting) == len(recipes):

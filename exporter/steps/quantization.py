@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from exporter.deliver.codec import dump_json, load_json
-from exporter.optimize.methods import choose_method
+from exporter.optimize.methods import choose_method, ranges_of
 from exporter.optimize.probe import Probe, drift
 from exporter.optimize.sensitivity import (
     measure_sensitivity,
@@ -119,6 +119,7 @@ def quantize_layers(
     precision = work.settings.precision
     if base is None or base.scheme is None or not precision.startswith(("auto", base.name)):
         return Quantization(recipes=_overridden(wanted, asked, layers), plans={})
+    ranges_of(base.scheme)  # refuses what does not go together before an hour of calibration
     folder = _quantized(work, spec, graph, tokens, base.scheme, hardware)
     summary = load_json(QuantizationSummary, (folder / _SUMMARY).read_bytes())
     mixed = mixed_recipes(base, summary.sensitivity)

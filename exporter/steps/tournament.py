@@ -84,28 +84,32 @@ def _build_all(
         Artifacts by the recipe's name, and all results in the order of `recipes`.
     """
     built: dict[str, Built] = {}
-    with compilers(contest.stand.target.spec.name, contest.stand.num_threads) as compile_:
+    with compilers(contest.stand.target.spec.name, contest.stand.build_threads) as compile_:
 
         def enter(recipe: Recipe) -> CandidateResult:
             refusal = None if recipe.name in spared else budget.refusal()
             if refusal is not None:
                 return CandidateResult(recipe=recipe, status="dropped", reason=refusal)
-            return _build(contest, recipe, must_work, compile_, built)
+            return build_candidate(contest, recipe, must_work, compile_, built)
 
         in_order = by_promise(recipes)
-        results = side_by_side([partial(enter, r) for r in in_order], contest.stand.num_threads)
+        results = side_by_side([partial(enter, r) for r in in_order], contest.stand.build_threads)
     by_name = {result.recipe.name: result for result in results}
     return built, [by_name[recipe.name] for recipe in recipes]
 
 
-def _build(
+def build_candidate(
     contest: Contest,
     recipe: Recipe,
     must_work: Collection[str | None],
     compile_: Compile,
     built: dict[str, Built],
 ) -> CandidateResult:
-    """Compile one recipe into `built`."""
+    """Compile one recipe into `built`; what fails is dropped, unless it must work.
+
+    Raises:
+        CompileError: of what must work.
+    """
     ingredients = Ingredients(
         graph=contest.graph,
         calibration=contest.texts.calibration,

@@ -7,7 +7,9 @@ import shutil
 import site
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from targets.contract import Hardware, RunPlan
@@ -49,6 +51,14 @@ class LocalDevice:
         from targets.hardware.detect import detect_hardware
 
         return detect_hardware()
+
+    def distributions(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the versions of those distributions that are installed here."""
+        found = {}
+        for name in names:
+            with suppress(PackageNotFoundError):
+                found[name] = version(name)
+        return found
 
     def start(self, plan: RunPlan, num_threads: int) -> RunnerClient:
         """Start a runner of its own for one artifact and load it.

@@ -38,6 +38,7 @@ BACKINGS: Mapping[Precision, tuple[Backing, ...]] = {
         Backing(feature="i8mm", instruction="ARM int8 matrix product SMMLA"),
         Backing(feature="asimddp", instruction="ARM dot product SDOT"),
     ),
+    "int4": (),
 }
 """Precision → what backs it, the strongest first."""
 

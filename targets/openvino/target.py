@@ -53,6 +53,7 @@ class OpenVinoTarget:
         max_opset=23,
         artifact_kind="OpenVINO IR",
         extra=EXTRA,
+        distributions=("openvino",),
     )
 
     def probe(self, device: Device) -> Availability:
@@ -64,11 +65,15 @@ class OpenVinoTarget:
         try:
             import_openvino()
             hardware = device.hardware()
+            there = device.distributions(self.spec.distributions)
         except NotInstalledError as error:
             return Availability(ok=False, missing=(_missing("openvino", error.why),))
         except Exception as error:  # the contract: a probe answers, whatever a device does
             found = f"device {device.name} does not say what it is: {error}"
             return Availability(ok=False, missing=(found,), tool_versions=versions())
+        if not there:
+            lacking = f"{device.name} has no openvino: pip install openvino there"
+            return Availability(ok=False, missing=(lacking,), tool_versions=versions())
         return Availability(
             ok=True,
             missing=() if is_installed("nncf") else (f"no int8 by NNCF: {_missing('nncf')}",),

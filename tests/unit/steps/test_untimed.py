@@ -1,0 +1,99 @@
+"""The choice where nothing can be timed."""
+
+from __future__ import annotations
+
+import pytest
+from arena import LOOSE, Arena, Runs, embeddings_of, recipe
+
+from exporter.judge import Policy
+from exporter.steps import untimed
+from exporter.steps.execution import Bench
+from exporter.steps.untimed import choose_untimed
+from targets.errors import ConfigError
+
+TABLE = {
+    "float32": Runs(size_bytes=90),
+    "int8-first": Runs(noise=0.5, size_bytes=24, single_ms=1.0),
+    "int8-second": Runs(noise=0.001, size_bytes=30),
+    "int8-third": Runs(noise=0.001, size_bytes=20),
+}
+
+
+@pytest.fixture
+def choose(tmp_path, monkeypatch):
+    """Make the choice among recipes of a table: (statuses by name, the outcome, the arena)."""
+
+    def make(table=TABLE, policy=LOOSE, **settings):
+        arena = Arena(folder=tmp_path, table=table, policy=policy, settings=settings)
+        monkeypatch.setattr(untimed, "compilers", arena.compilers)
+        recipes = [recipe(n, "nncf_ptq" if "int8" in n else "none") for n in table]
+        with Bench(arena._work(), arena._stand()) as bench:
+            contest = arena.contest(bench)
+            outcome = choose_untimed(contest, recipes, embeddings_of(contest.choosing))
+        return {one.recipe.name: one for one in outcome.candidates}, outcome, arena
+
+    return make
+
+
+def test_the_first_in_the_order_of_promise_that_keeps_the_promise_is_taken(choose):
+    results, outcome, arena = choose()
+    assert outcome.chosen.recipe.name == "int8-second"
+    assert "mean_cosine" in results["int8-first"].reason  # the most promising was judged and failed
+    assert "comes after int8-second" in results["int8-third"].reason
+    assert results["float32"].status == "dropped"
+    assert arena.judged == ["int8-first", "int8-second"]
+
+
+def test_nothing_is_ever_timed(choose):
+    results, _, arena = choose()
+    assert arena.timed == []
+    assert all(one.latency == () for one in results.values())
+
+
+def test_for_size_the_smallest_comes_first(choose):
+    _, outcome, arena = choose(objective="size")
+    assert outcome.chosen.recipe.name == "int8-third"
+    assert arena.judged == ["int8-third"]
+
+
+def test_float32_is_taken_when_no_int8_keeps_the_promise(choose):
+    table = {"float32": Runs(), "int8-first": Runs(noise=0.5)}
+    _, outcome, _ = choose(table)
+    assert outcome.chosen.recipe.name == "float32"
+
+
+def test_what_is_too_large_is_not_embedded(choose):
+    limit = Policy(**{**vars_of(LOOSE), "max_size_bytes": 25})
+    results, outcome, arena = choose(policy=limit)
+    assert outcome.chosen.recipe.name == "int8-third"
+    assert "size" in results["int8-second"].reason
+    assert arena.judged == ["int8-first", "int8-third"]
+
+
+def test_where_nothing_passes_the_baseline_goes_on_to_be_certified(choose):
+    limit = Policy(**{**vars_of(LOOSE), "max_size_bytes": 1})
+    results, outcome, _ = choose(policy=limit)
+    assert outcome.chosen.recipe.name == "float32"
+    assert results["float32"].reason.startswith("nothing keeps the promised quality; size")
+
+
+def test_a_candidate_that_does_not_run_is_passed_over(choose):
+    table = {**TABLE, "int8-second": Runs(crashes=True)}
+    results, outcome, _ = choose(table)
+    assert outcome.chosen.recipe.name == "int8-third"
+    assert (results["int8-second"].status, "it died" in results["int8-second"].reason) == (
+        "failed",
+        True,
+    )
+
+
+def test_a_forced_recipe_is_built_alone_and_taken_unjudged(choose):
+    results, outcome, arena = choose(precision="int8-first")
+    assert outcome.chosen.recipe.name == "int8-first"
+    assert list(results) == arena.compiled == ["int8-first"]
+    with pytest.raises(ConfigError, match="no such recipe"):
+        choose(precision="int3")
+
+
+def vars_of(policy: Policy) -> dict[str, object]:
+    return {name: getattr(policy, name) for name in policy.__dataclass_fields__}
