@@ -133,7 +133,7 @@ def write_bundle(
     ):
         copy_sidecar(record.encoder, bundle.directory)
         _add_graph(bundle, record.graph.path)
-        shipped = _add_artifacts(bundle, [one for one in shipments if one.built])
+        shipped = add_artifacts(bundle, [one for one in shipments if one.built])
         results = [replace(r, artifact=shipped.get((r.target, r.device))) for r in record.targets]
         complete = replace(record, targets=tuple(results))
         write_reports(complete, bundle.directory / "reports")
@@ -148,7 +148,7 @@ def _add_graph(bundle: BundleWriter, graph: Path) -> None:
         bundle.add_file(external, f"onnx/{external.name}")
 
 
-def _add_artifacts(
+def add_artifacts(
     bundle: BundleWriter, shipments: Sequence[Shipment]
 ) -> dict[tuple[str, str], ShippedFile]:
     """Add every artifact: the first of a target where loaders look, others by their device.
