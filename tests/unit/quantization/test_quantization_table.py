@@ -196,11 +196,15 @@ def test_a_truncated_file_is_refused(path, share):
     assert_unusable(path, "truncated or damaged")
 
 
-@pytest.mark.parametrize("place", [0.2, 0.4, 0.6, 0.8])
-def test_a_damaged_byte_is_noticed(path, place):
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("member", [0, 1, 3])
+def test_a_damaged_byte_is_noticed(path, member, share):
     table().save(path)
     content = bytearray(path.read_bytes())
-    content[int(place * len(content))] ^= 0xFF
+    with zipfile.ZipFile(path) as archive:
+        info = archive.infolist()[member]
+    header = 30 + len(info.filename) + 20  # the local header, its name, sizes in 64 bits
+    content[info.header_offset + header + int(share * info.compress_size)] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(CalibrationError, match="cannot be used"):
         CalibrationTable.load(path)
