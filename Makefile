@@ -8,14 +8,18 @@ SOURCES := exporter targets tests benchmarks
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: export test check lint bench clean
+.PHONY: export test check devices lint bench clean
 
 export: $(STAMP)  ## export the built-in model for OpenVINO on this machine into out/
 	$(BIN)/export --target openvino --output out
 
 test: $(STAMP)  ## static checks, then the whole test suite
 	$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory devices || echo "emulated devices cannot be set up here: tests marked qemu are skipped"
 	$(BIN)/python -m pytest
+
+devices: $(STAMP)  ## QEMU with an ARM and an x86 userland, once, into the user's cache (no root, nothing is installed)
+	$(BIN)/exporter devices setup emulated:neoverse-n1 emulated:haswell
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)
@@ -25,6 +29,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)  ## against what the peers give by default, interleaved; benchmarks/results/*.json
 	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers --target onnxruntime
 	$(BIN)/python -m benchmarks.wall
 
 $(STAMP): pyproject.toml constraints.txt
@@ -36,4 +41,4 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) out out-onnxruntime build dist *.egg-info

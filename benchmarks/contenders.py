@@ -1,4 +1,4 @@
-"""Who takes part: our artifact and four that a user of the peers gets by default."""
+"""Who takes part: an artifact, ours or a peer's, with everything that is needed to run it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from pathlib import Path
 
 from benchmarks.bundles import artifact_bytes
 from benchmarks.habits import PEER_BATCH_SIZE, PeerRunner
-from benchmarks.peer_files import PeerFiles, onnxruntime_files, openvino_files
-from exporter.steps.workspace import Workspace
+from benchmarks.peer_files import PeerFiles
 from exporter.values import EncoderSpec
 from targets.contract import Device, Runner, RunPlan
 
 OURS = "ours"
 BASELINE = "st-onnx-fp32"
-ONNX_PRESET = "avx512_vnni"
 _ADAPTER = Path(__file__).with_name("adapters") / "hidden_state_session.py"
 
 
@@ -30,6 +28,7 @@ class Contender:
         plan: what the runner loads.
         batch_size: texts per batch of a peer; None: batches by the plan's token budget.
         versions: versions of the packages that made it.
+        num_threads: CPU threads of its own; None: those of the comparison.
     """
 
     name: str
@@ -37,6 +36,7 @@ class Contender:
     plan: RunPlan
     batch_size: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    num_threads: int | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -45,63 +45,60 @@ class Contender:
 
     def start(self, device: Device, num_threads: int) -> Runner:
         """Start a runner of its own for this artifact."""
-        runner = device.start(self.plan, num_threads)
+        runner = device.start(self.plan, self.num_threads or num_threads)
         if self.batch_size is None:
             return runner
         return PeerRunner(runner, self.plan.max_seq_length, self.batch_size)
 
 
-def our_contender(plan: RunPlan, recipe: str, versions: Mapping[str, str]) -> Contender:
-    """Return the bundle's artifact as it ships: its options, length buckets, token budget."""
-    title = f"this bundle, recipe {recipe}"
-    return Contender(name=OURS, title=title, plan=plan, versions=versions)
-
-
-def peer_contenders(
-    work: Workspace, spec: EncoderSpec, pad_token_id: int, calibration: Sequence[str]
-) -> tuple[Contender, ...]:
-    """Let the peers export the model; the first is the baseline of every ratio.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """What the peers are made from, and fed with.
 
     Args:
-        work: cache and reporter.
         spec: the model.
         pad_token_id: what batches are padded with.
-        calibration: texts that the static int8 peer is calibrated with.
+        calibration: texts that a static int8 peer is calibrated with.
     """
-    onnx = onnxruntime_files(work, spec, ONNX_PRESET)
-    openvino = openvino_files(work, spec, calibration)
 
-    def peer(name: str, title: str, files: PeerFiles, precision: str) -> Contender:
-        plan = _peer_plan(files, precision, spec, pad_token_id)
-        return Contender(
-            name=name,
-            title=title,
-            plan=plan,
-            batch_size=PEER_BATCH_SIZE,
-            versions=files.versions,
-        )
-
-    return (
-        peer(BASELINE, "sentence-transformers ONNX, FP32", onnx, "float32"),
-        peer("st-onnx-int8", f"sentence-transformers ONNX, int8 {ONNX_PRESET}", onnx, "int8"),
-        peer(
-            "st-openvino", "sentence-transformers OpenVINO, default precision", openvino, "float32"
-        ),
-        peer("st-openvino-int8", "sentence-transformers OpenVINO, NNCF int8", openvino, "int8"),
-    )
+    spec: EncoderSpec
+    pad_token_id: int
+    calibration: Sequence[str]
 
 
-def _peer_plan(files: PeerFiles, precision: str, spec: EncoderSpec, pad_token_id: int) -> RunPlan:
-    return RunPlan(
+def our_contender(
+    plan: RunPlan, recipe: str, versions: Mapping[str, str], num_threads: int | None = None
+) -> Contender:
+    """Return the bundle's artifact as it ships: its options, length buckets, token budget."""
+    title = f"this bundle, recipe {recipe}"
+    return Contender(name=OURS, title=title, plan=plan, versions=versions, num_threads=num_threads)
+
+
+def peer_contender(
+    brief: Brief, files: PeerFiles, form: str, *, name: str, title: str
+) -> Contender:
+    """Return one of a peer's artifacts, batched as its users do.
+
+    Args:
+        brief: the model.
+        files: the peer's exported model.
+        form: which of its forms.
+        name: short name in tables and files.
+        title: what it is and who made it.
+    """
+    plan = RunPlan(
         adapter=_ADAPTER,
-        model=files.entry(precision),
+        model=files.entry(form),
         inputs=files.inputs,
         output="last_hidden_state",
-        pad_token_id=pad_token_id,
-        embedding_dim=spec.embedding_dim,
-        max_seq_length=spec.max_seq_length,
+        pad_token_id=brief.pad_token_id,
+        embedding_dim=brief.spec.embedding_dim,
+        max_seq_length=brief.spec.max_seq_length,
         length_multiple=1,
-        max_batch_tokens=PEER_BATCH_SIZE * spec.max_seq_length,
+        max_batch_tokens=PEER_BATCH_SIZE * brief.spec.max_seq_length,
+    )
+    return Contender(
+        name=name, title=title, plan=plan, batch_size=PEER_BATCH_SIZE, versions=files.versions
     )
 
 

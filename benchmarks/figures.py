@@ -13,7 +13,7 @@ from exporter.values import Estimate, Fidelity, Latency, TextsSummary, TimedSeri
 from targets.contract import Hardware, RunnerInfo
 from targets.hashing import sha256_file
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SAMPLE_DECIMALS = 4
 
 
@@ -39,8 +39,8 @@ class ContenderFigures:
     options: Mapping[str, str]
     made_with: Mapping[str, str]
     run_with: Mapping[str, str]
-    load_s: float
-    first_call_ms: float
+    load_s: float | None
+    first_call_ms: float | None
     peak_rss_bytes: int
     closeness: Closeness
 
@@ -75,6 +75,7 @@ class Comparison:
     """The whole document. `beaten` says whether any peer is both faster and closer."""
 
     schema_version: int = SCHEMA_VERSION
+    target: str
     beaten: bool
     created_utc: str
     command: str

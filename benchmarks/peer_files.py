@@ -30,7 +30,7 @@ class PeerFiles:
     Args:
         directory: folder with the model.
         inputs: graph inputs in the order they are fed.
-        files: "float32" and "int8" → entry file below the folder.
+        files: "float32", and every form that was made of it → entry file below the folder.
         versions: versions of the peer's packages.
     """
 
@@ -39,20 +39,24 @@ class PeerFiles:
     files: Mapping[str, str]
     versions: Mapping[str, str]
 
-    def entry(self, precision: str) -> Path:
-        """Return the entry file of a precision."""
-        return self.directory / self.files[precision]
+    def entry(self, form: str) -> Path:
+        """Return the entry file of a form."""
+        return self.directory / self.files[form]
 
 
-def onnxruntime_files(work: Workspace, spec: EncoderSpec, preset: str) -> PeerFiles:
-    """Export with sentence-transformers' ONNX backend and quantize dynamically to int8.
+def onnxruntime_files(
+    work: Workspace, spec: EncoderSpec, presets: Sequence[str], levels: Sequence[str] = ()
+) -> PeerFiles:
+    """Export with sentence-transformers' ONNX backend, and let its helpers work on the graph.
 
     Args:
         work: cache and reporter.
         spec: the model.
-        preset: quantization preset of sentence-transformers, e.g. "avx512_vnni".
+        presets: of `export_dynamic_quantized_onnx_model`, e.g. "avx512_vnni"; each is a form.
+        levels: of `export_optimized_onnx_model`, e.g. "O2"; each is a form.
     """
-    return _export(work, spec, "onnxruntime", "export_onnx.py", {"preset": preset})
+    asked = {"presets": list(presets), "levels": list(levels)}
+    return _export(work, spec, "onnxruntime", "export_onnx.py", asked)
 
 
 def openvino_files(work: Workspace, spec: EncoderSpec, texts: Sequence[str]) -> PeerFiles:

@@ -1,5 +1,6 @@
-"""`python -m benchmarks.peers`: the bundle's artifact against what the peers give by default.
+"""`python -m benchmarks.peers`: a bundle's artifact against what the peers give by default.
 
+`--target` says whose artifact, and with it which peers (`benchmarks.line_ups`).
 Everything runs in one interleaved run on this machine: the same runner, clock, threads and
 tokens for all. Exit code 1 when a peer is both faster and closer to FP32 at any workload.
 """
@@ -15,16 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.bundles import (
-    TARGET,
+    DEFAULT_TARGET,
     bundle_plan,
     bundle_threads,
     ensure_bundle,
+    own_threads,
     recipe_name,
     require_this_machine,
 )
-from benchmarks.contenders import Contender, our_contender, peer_contenders, started
+from benchmarks.contenders import Brief, Contender, our_contender, started
 from benchmarks.contest import fidelities_of, first_texts, time_cold, time_warm, workloads_of
 from benchmarks.figures import Comparison, contender_figures, is_beaten, workload_figures
+from benchmarks.line_ups import LINE_UPS, LineUp
 from benchmarks.peer_files import require_peer_support
 from exporter.cli.progress import make_reporter
 from exporter.config import Settings
@@ -44,23 +47,13 @@ from targets.errors import ExitCode, ExporterError, UsageError
 
 RESULTS = Path(__file__).with_name("results")
 _TOOLS = ("embedding-exporter", "torch", "transformers", "onnxruntime", "openvino", "numpy")
-_NOTES = (
-    "peers end with token states: mean pooling and normalization behind them (numpy) are "
-    "part of their time, as they are of their users'",
-    "mixes: peers take 32 texts a batch, longest first, padded to the longest of the batch; "
-    "ours takes the batches of its own plan",
-    "st-openvino-int8 is export_static_quantized_openvino_model with its own settings, "
-    "calibrated with this project's texts, because its own data set comes from the hub",
-    "st-openvino leaves the precision to OpenVINO, which takes bfloat16 where the CPU has it",
-    "every artifact runs in this environment's runtimes (run_with), whatever made it (made_with)",
-    f"{MIX_SINGLE}-cold is the first pass of a fresh process; shown, not judged",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """Everything that a comparison needs, prepared before any clock starts."""
 
+    line_up: LineUp
     stand: Stand
     spec: EncoderSpec
     report: Report
@@ -81,40 +74,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.table import print_comparison
 
     print_comparison(comparison)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_bytes(dump_json(comparison) + b"\n")
-    print(f"saved {given.output}")
+    output = given.output or RESULTS / LINE_UPS[given.target].results
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(dump_json(comparison) + b"\n")
+    print(f"saved {output}")
     return int(ExitCode.GATE_FAILED if comparison.beaten else ExitCode.PASS)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("--bundle", type=Path, default=Path("out"), help="our bundle [out]")
+    parser.add_argument("--target", choices=LINE_UPS, default=DEFAULT_TARGET)
+    parser.add_argument("--bundle", type=Path, help=f"our bundle [{_by_target('bundle')}]")
     parser.add_argument("--eval", help="evaluation texts [built-in]")
     parser.add_argument("--rounds", type=int, default=FULL.rounds, help="turns of each artifact")
     parser.add_argument("--round-s", type=float, default=FULL.round_s, help="seconds a turn")
     parser.add_argument("--cold-repeats", type=int, default=5, help="fresh processes of each")
     parser.add_argument("--num-texts", type=int, help="only so many texts, for a quick look")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS / "peers.json")
+    parser.add_argument("-o", "--output", type=Path, help=f"[{_by_target('results')}]")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     return parser
 
 
+def _by_target(name: str) -> str:
+    return ", ".join(f"{target}: {getattr(one, name)}" for target, one in LINE_UPS.items())
+
+
 def _compare(given: argparse.Namespace) -> Comparison:
     _require_rounds(given)
-    report = ensure_bundle(given.bundle)
+    line_up = LINE_UPS[given.target]
+    bundle = given.bundle or line_up.bundle
+    report = ensure_bundle(bundle, line_up.target)
     settings = Settings(
         model=_model_setting(report),
-        target=(TARGET,),
-        threads=bundle_threads(report),
+        target=(line_up.target,),
+        threads=bundle_threads(report, line_up.target),
         eval=given.eval,
-        output=given.bundle,
+        output=bundle,
     )
     with (
         make_reporter(quiet=given.quiet) as reporter,
         open_workspace(settings, reporter) as work,
     ):
-        scene = _prepare(work, report, given.num_texts)
+        scene = _prepare(work, line_up, report, given.num_texts)
         protocol = Protocol(rounds=given.rounds, round_s=given.round_s)
         return _measure(work, scene, protocol, given.cold_repeats)
 
@@ -131,7 +132,7 @@ def _model_setting(report: Report) -> str | None:
     return None if named == "None" else named
 
 
-def _prepare(work: Workspace, report: Report, num_texts: int | None) -> Scene:
+def _prepare(work: Workspace, line_up: LineUp, report: Report, num_texts: int | None) -> Scene:
     settings = work.settings
     spec = resolve_encoder(settings.model, max_seq_length=report.model.max_seq_length)
     require_peer_support(spec)
@@ -142,20 +143,32 @@ def _prepare(work: Workspace, report: Report, num_texts: int | None) -> Scene:
             hint="export the bundle again",
         )
     stand = find_stands(work).ready[0]
-    require_this_machine(report, stand.hardware)
+    require_this_machine(report, stand.hardware, line_up.target)
     texts = prepare_texts(work, spec)
-    pad_token_id = texts.calibration.pad_token_id
-    plan = bundle_plan(settings.output, report, pad_token_id)
-    ours = our_contender(plan, recipe_name(report), report.provenance.tool_versions)
-    peers = peer_contenders(work, spec, pad_token_id, _calibration_texts(work, texts))
+    brief = Brief(
+        spec=spec,
+        pad_token_id=texts.calibration.pad_token_id,
+        calibration=_calibration_texts(work, texts),
+    )
+    ours = _ours(settings.output, line_up.target, report, brief.pad_token_id)
     return Scene(
+        line_up=line_up,
         stand=stand,
         spec=spec,
         report=report,
-        contenders=(ours, *peers),
+        contenders=(ours, *line_up.peers(work, brief)),
         evaluation=first_texts(texts.test, num_texts),
         source=Source(work, spec),
         seed=settings.seed,
+    )
+
+
+def _ours(bundle: Path, target: str, report: Report, pad_token_id: int) -> Contender:
+    return our_contender(
+        bundle_plan(bundle, report, pad_token_id, target),
+        recipe_name(report, target),
+        report.provenance.tool_versions,
+        own_threads(report, target),
     )
 
 
@@ -188,6 +201,7 @@ def _measure(work: Workspace, scene: Scene, protocol: Protocol, cold_repeats: in
         )
     figures = tuple(workload_figures(series, fidelities) for series in (*warm, cold))
     return Comparison(
+        target=scene.line_up.target,
         beaten=is_beaten(figures),
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         command=shlex.join(["python", "-m", "benchmarks.peers", *sys.argv[1:]]),
@@ -197,9 +211,9 @@ def _measure(work: Workspace, scene: Scene, protocol: Protocol, cold_repeats: in
         num_threads=stand.num_threads,
         model_id=scene.spec.model_id,
         weights_sha256=scene.spec.weights_sha256,
-        recipe=recipe_name(scene.report),
+        recipe=recipe_name(scene.report, scene.line_up.target),
         evaluation=scene.evaluation.summary,
-        notes=_NOTES,
+        notes=scene.line_up.notes,
         tool_versions=tool_versions(_TOOLS),
         contenders=contenders,
         workloads=figures,

@@ -29,7 +29,8 @@ def print_comparison(comparison: Comparison) -> None:
 
 def closeness_table(comparison: Comparison) -> Table:
     """Show each artifact's size and its distance from PyTorch's FP32."""
-    title = f"{comparison.model_id} on {comparison.hardware.model_name}, {comparison.num_threads}"
+    what = f"{comparison.model_id} for {comparison.target}"
+    title = f"{what} on {comparison.hardware.model_name}, {comparison.num_threads}"
     table = Table(
         *("artifact", "what", "MB", "mean cosine", "p1", "min", "overlap@10"),
         title=f"{title} threads; against PyTorch FP32",

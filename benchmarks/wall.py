@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.bundles import TARGET
+from benchmarks.bundles import DEFAULT_TARGET
 from benchmarks.process_tree import Watched, watch
 from exporter.deliver.cache import CACHE_VARIABLE
 from exporter.deliver.codec import dump_json
@@ -124,7 +124,7 @@ def measure(num_warm: int, more: Sequence[str] = (), budgets: Budgets | None = N
     from targets.hardware.detect import detect_hardware
 
     limits = budgets or Budgets()
-    export = ["-m", "exporter", "export", "--target", TARGET, *more]
+    export = ["-m", "exporter", "export", "--target", DEFAULT_TARGET, *more]
     with tempfile.TemporaryDirectory(prefix="export-wall-") as folder:
         cold, *warm = (_export_once(Path(folder), export) for _ in range(1 + num_warm))
     hardware = detect_hardware()

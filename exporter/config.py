@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from exporter.sizes import size_bytes
 from exporter.values import Objective
 from targets.contract import PRECISIONS, Calibrator, Precision, Switch
 from targets.errors import ConfigError
@@ -29,6 +30,7 @@ class PolicySettings(BaseModel):
     Cosines are between the artifact's and the FP32 model's embedding of the same text.
     `min_overlap_at_k` is the share of FP32's own k nearest neighbours that are kept;
     `min_recall` the share of FP32's recall@k on relevance labels (None: not gated).
+    `max_size_bytes` may be written with a unit: "24MB".
     """
 
     model_config = _FROZEN
@@ -40,7 +42,7 @@ class PolicySettings(BaseModel):
     min_stability: float = Field(0.999, ge=-1, le=1)
     min_speedup: float = Field(1.0, gt=0)
     min_recall: float | None = Field(None, ge=0, le=1)
-    max_size_bytes: int | None = Field(None, ge=1)
+    max_size_bytes: Annotated[int | None, BeforeValidator(size_bytes)] = Field(None, ge=1)
 
 
 def _layer_pairs(given: object) -> tuple[tuple[str, str], ...]:

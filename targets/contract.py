@@ -21,9 +21,7 @@ IntArray = NDArray[np.int64]
 Precision = Literal["float32", "bfloat16", "float16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16", "int8", "int4")
 Verdict = Literal["pass", "fail", "inconclusive", "not_run"]
-Quantizer = Literal[
-    "none", "nncf_ptq", "nncf_weight_only", "qdq", "ort_dynamic", "matmul_nbits"
-]
+Quantizer = Literal["none", "nncf_ptq", "nncf_weight_only", "qdq", "ort_dynamic", "matmul_nbits"]
 Calibrator = Literal["minmax", "percentile", "entropy", "mse", "auto"]
 CALIBRATORS: tuple[Calibrator, ...] = ("minmax", "percentile", "entropy", "mse", "auto")
 IntegerScheme = Literal["U8S8", "S8S8", "U8U8"]
@@ -286,11 +284,15 @@ class Availability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactFile:
-    """One file of a compiled artifact, relative to the artifact's directory."""
+    """One file of a compiled artifact, relative to the artifact's directory.
+
+    `on_device` is False for what a device does not load: another form of the same model, a report.
+    """
 
     path: str
     sha256: str
     size_bytes: int
+    on_device: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,8 +329,8 @@ class CompiledArtifact:
 
     @property
     def size_bytes(self) -> int:
-        """Size of all files together."""
-        return sum(file.size_bytes for file in self.files)
+        """Size of the files that a device needs, together."""
+        return sum(file.size_bytes for file in self.files if file.on_device)
 
 
 # ------------------------------------------------------------------------- the runner
@@ -442,10 +444,13 @@ class ExecutedPrecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerInfo:
-    """What the runner knows about its process after loading."""
+    """What the runner knows about its process after loading.
 
-    load_s: float
-    first_call_ms: float
+    `load_s` and `first_call_ms` are None on a device that measures no latency.
+    """
+
+    load_s: float | None
+    first_call_ms: float | None
     rss_bytes: int
     peak_rss_bytes: int
     tool_versions: Mapping[str, str] = field(default_factory=dict)

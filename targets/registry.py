@@ -12,14 +12,26 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from targets.contract import Availability, Device, Precision, Target, TargetSpec
 from targets.errors import NotInstalledError, UnknownTargetError, UsageError
 
+if TYPE_CHECKING:
+    from targets.devices.catalogue import DeviceRow
+    from targets.devices.userland_setup import Step
+
 ENTRY_POINT_GROUP = "embedding_exporter.targets"
-BUILT_IN: Mapping[str, str] = {"openvino": "targets.openvino.target:OpenVinoTarget"}
+BUILT_IN: Mapping[str, str] = {
+    "openvino": "targets.openvino.target:OpenVinoTarget",
+    "onnxruntime": "targets.onnxruntime.target:OnnxRuntimeTarget",
+    "onnxruntime-mobile": "targets.onnxruntime.mobile:MobileTarget",
+}
 """Name → "module:class" of our own targets."""
 LOCAL = "local"
+EMULATED = "emulated"
+SSH = "ssh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,24 +104,69 @@ def describe_targets(device: Device) -> tuple[TargetRow, ...]:
 
 def device_names() -> tuple[str, ...]:
     """Return the names of all devices, without the shorter ones that are also understood."""
-    from targets.devices import capped
+    from targets.devices import capped, emulated
 
-    return (LOCAL, *capped.device_names())
+    return (LOCAL, *capped.device_names(), *emulated.device_names())
+
+
+def describe_devices() -> tuple[DeviceRow, ...]:
+    """List every device with what it would take to use it; nothing is started."""
+    from targets.devices import catalogue
+
+    return catalogue.describe_devices()
+
+
+def set_up_device(name: str, step: Step) -> Path | None:
+    """Build what a device needs on this machine; see `targets.devices.catalogue`.
+
+    Returns:
+        The folder that holds it; None where nothing is needed.
+
+    Raises:
+        UsageError, ConfigError: no such device.
+        NotInstalledError, DeviceError, StorageError: it cannot be set up here.
+    """
+    from targets.devices import catalogue
+
+    return catalogue.set_up_device(name, step=step)
+
+
+def renew_device_lock(path: Path, step: Step) -> None:
+    """Write the lock of what emulated devices are made of anew.
+
+    Raises:
+        NotInstalledError, DeviceError, StorageError: see `targets.devices.userland_renewal`.
+    """
+    from targets.devices.userland_renewal import renew_lock
+
+    renew_lock(path, step)
 
 
 def open_device(name: str) -> Device:
-    """Return the device of that name: this machine, also held to an older instruction set.
+    """Return the device of that name: this machine, as it is or in disguise, or another one.
 
     Raises:
         UsageError: no such device; the known ones are listed.
-        ConfigError: the instruction set behind `local:` is unknown, or this CPU lacks it.
+        ConfigError: the instruction set behind `local:` or the CPU behind `emulated:` is
+            unknown, this CPU lacks it, or it cannot be emulated; an ssh address is wrong.
+        NotInstalledError: an emulated device is not set up, or asyncssh is missing; names the
+            command that mends it.
+        DeviceError: the files of an emulated device are damaged.
     """
     place, colon, detail = name.partition(":")
+    if place == EMULATED:
+        from targets.devices.emulated import EmulatedDevice
+
+        return EmulatedDevice(detail)
+    if place == SSH:
+        from targets.devices.ssh import SshDevice
+
+        return SshDevice(name)
     if place != LOCAL:
         raise UsageError(
             f"unknown device {name!r}",
             why=f"known devices: {', '.join(_nearest(name, device_names()))}",
-            hint=f"--device {LOCAL} is this machine",
+            hint=f"--device {LOCAL} is this machine, --device {SSH}://user@host another one",
         )
     if colon:
         from targets.devices.capped import CappedDevice

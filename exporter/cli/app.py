@@ -12,6 +12,7 @@ import typer
 
 from exporter.cli.calibrate import calibrate
 from exporter.cli.check import check
+from exporter.cli.devices import devices
 from exporter.cli.export import export
 from exporter.cli.targets import targets
 from targets.errors import ExitCode, ExporterError
@@ -28,6 +29,7 @@ app.command()(export)
 app.command()(calibrate)
 app.command()(targets)
 app.command()(check)
+app.add_typer(devices, name="devices")
 
 
 def tool_version() -> str:
@@ -60,6 +62,7 @@ def run(arguments: Sequence[str] | None = None, *, default_command: str | None =
         arguments: command-line arguments; None: those of this process.
         default_command: command to assume (the `export` script).
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # 1.32 has a collector built in
     given = list(sys.argv[1:] if arguments is None else arguments)
     if default_command is not None:
         given = [default_command, *given]

@@ -145,6 +145,10 @@ def export(
         float | None,
         _option("--max-drift", help="Mean cosine drift allowed, 1 - cosine.", panel=_POLICY),
     ] = None,
+    max_size: Annotated[
+        str | None,
+        _option("--max-size", help="Largest artifact: 24MB, 24MiB or bytes.", panel=_POLICY),
+    ] = None,
     config: Annotated[
         Path | None, _option("--config", help="Configuration file [exporter.toml].", panel=_RUN)
     ] = None,
@@ -165,8 +169,12 @@ def export(
     from exporter.config import load_settings
     from exporter.pipeline import run_export
 
-    policy = {"min_overlap_at_k": min_overlap, "min_recall": min_recall}
-    policy["min_mean_cosine"] = None if max_drift is None else 1.0 - max_drift
+    policy: dict[str, float | str | None] = {
+        "min_overlap_at_k": min_overlap,
+        "min_mean_cosine": None if max_drift is None else 1.0 - max_drift,
+        "min_recall": min_recall,
+        "max_size_bytes": max_size,
+    }
     flags = {
         "target": tuple(target or ()),
         "output": output,

@@ -17,6 +17,7 @@ _LINEAR_NAMES = ("conv", "convinteger", "qlinearconv", "linear")
 # Attention's own MatMuls stay in float in most int8 recipes (12 of 48 in a six-layer
 # encoder), so not all can be asked for; recipes with overrides leave any number out.
 _MIN_SHARE = 0.5
+_INTEGERS = ("int8", "int4")
 
 
 def judge_precision(recipe: Recipe, executed: Sequence[ExecutedPrecision]) -> Check:
@@ -25,7 +26,9 @@ def judge_precision(recipe: Recipe, executed: Sequence[ExecutedPrecision]) -> Ch
     The share of the linear operations (by count) that ran in the claimed precision must
     be above zero, and at least one half where the recipe has no overrides. A recipe that
     quantizes weights only claims its float precision; int8 is accepted there too,
-    because runtimes may quantize the activations on the fly.
+    because runtimes may quantize the activations on the fly. Block weights claim their own
+    width: the kernel that multiplies them is another one than float's, and says how wide
+    they are.
 
     Args:
         recipe: what was claimed.
@@ -73,5 +76,5 @@ def _fallback(claimed: str, share: float, counts: Counter[str]) -> str:
     ran = ", ".join(f"{count} in {dtype}" for dtype, count in counts.most_common())
     if share > 0:
         return f"most of {claimed} fell back: the linear operations ran {ran}"
-    fell_to = "float" if claimed == "int8" else counts.most_common(1)[0][0]
+    fell_to = "float" if claimed in _INTEGERS else counts.most_common(1)[0][0]
     return f"{claimed} fell back to {fell_to}: the linear operations ran {ran}"

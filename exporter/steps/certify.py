@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from exporter.judge import (
     SPEEDUP,
     judge_fidelity,
@@ -46,6 +48,8 @@ def certify(
     latency, best_float = _latencies(contest, outcome) if timed else ((), ())
     sample = spread_by_length(test.documents, _INSPECTED_TEXTS if timed else 1)
     runner, executed = contest.bench.look_into(chosen, sample)
+    if not timed:
+        runner = replace(runner, load_s=None, first_call_ms=None)
     checks: list[Check] = [*judge_fidelity(fidelity, contest.policy)]
     checks += _speed_checks(contest, outcome, latency, best_float)
     checks.append(judge_precision(chosen.recipe, executed))

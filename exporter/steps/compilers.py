@@ -16,8 +16,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
+from exporter.steps.compiled import check_compiled
 from targets.contract import CompiledArtifact, CompileRequest
-from targets.errors import CompileError
+from targets.errors import CompileError, ExporterError
 
 _GRACE_S = 10.0
 
@@ -88,9 +89,23 @@ def _result(future: Future[CompiledArtifact], request: CompileRequest) -> Compil
 
 
 def _compile(target_name: str, request: CompileRequest) -> CompiledArtifact:
-    from targets.registry import load_target
+    from targets.registry import BUILT_IN, load_target
 
-    return load_target(target_name).compile(request)
+    target = load_target(target_name)
+    try:
+        artifact = target.compile(request)
+    except ExporterError:
+        raise
+    except Exception as error:
+        if target_name in BUILT_IN:
+            raise  # our own bug, with its traceback
+        raise CompileError(
+            f"target {target_name} broke while it compiled {request.recipe.name}",
+            why=f"{type(error).__name__}: {error}",
+            hint=f"report it to {target.spec.vendor}",
+        ) from error
+    check_compiled(artifact, request, target.spec)
+    return artifact
 
 
 def _live_and_die_with_the_parent() -> None:

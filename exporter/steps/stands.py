@@ -202,14 +202,16 @@ def _require_use(pairs: Sequence[_Pair], asked: _Asked) -> None:
 
 
 def _stand(target: Target, device: Device, found: Availability, threads: int | None) -> Stand:
-    hardware = device.hardware()
+    hardware, here = device.hardware(), usable_cores()
+    # emulation has this machine's cores, however many the CPU in its place has
+    cores = hardware.num_cores if device.measures_latency else here
     return Stand(
         target=target,
         device=device,
         hardware=hardware,
         tool_versions=found.tool_versions,
-        num_threads=threads or hardware.num_cores,
-        build_threads=threads or usable_cores(),
+        num_threads=threads or cores,
+        build_threads=threads or here,
     )
 
 

@@ -86,9 +86,9 @@ class LocalDevice:
         return runner
 
     def _start_process(self, name: str, num_threads: int) -> RunnerClient:
-        scratch = _make_scratch()
+        scratch = make_scratch()
         try:
-            archive = _pack_runner(scratch)
+            archive = pack_runner(scratch)
             command = [
                 *_python(),
                 str(archive),
@@ -111,14 +111,24 @@ def _python() -> tuple[str, ...]:
     return (sys.executable, *isolation, "-X", "utf8")
 
 
-def _make_scratch() -> Path:
+def make_scratch() -> Path:
+    """Make a folder for one runner's files.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
     try:
         return Path(tempfile.mkdtemp(prefix="embedding-runner-"))
     except OSError as error:
         raise _no_scratch(error) from error
 
 
-def _pack_runner(scratch: Path) -> Path:
+def pack_runner(scratch: Path) -> Path:
+    """Pack the runner into a file of that folder.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     try:
         return build_runner_archive(scratch / "runner.pyz")
     except OSError as error:

@@ -1,9 +1,8 @@
-"""A child process that answers JSON lines: requests, time limits, a clean end."""
+"""A child process that answers JSON lines, and its clean end."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
 import signal
 import subprocess
@@ -12,41 +11,23 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from targets.contract import Progress, no_progress
-from targets.errors import DeviceError, RunnerCrashedError
+from targets.devices.lines import EXIT_LINE, EXIT_S, LineTalk
+from targets.errors import DeviceError
 
-_KEPT_STDERR_LINES = 40
-_EXIT_S = 10.0
-_OUT_OF_MEMORY_HINT = "free memory, or use smaller batches"
+OUT_OF_MEMORY_HINT = "free memory, or use smaller batches"
 
 
-class RunnerAnswerError(Exception):
-    """The child answered a request with an error; never leaves this package.
-
-    Args:
-        kind: what went wrong, by the runner's names.
-        message: one line.
-        subject: a package or file, or "".
-    """
-
-    def __init__(self, kind: str, message: str, subject: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
-        self.subject = subject
-
-
-class LineProcess:
+class LineProcess(LineTalk):
     """One child, one request at a time.
 
     The child has a session of its own, so that Ctrl-C reaches only this process, which
-    then ends the child. The child ends itself when its stdin closes. Whatever interrupts
-    a request ends the child: its answer would be taken for the next request's.
+    then ends the child. The child ends itself when its stdin closes.
     """
 
     def __init__(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> None:
+        super().__init__()
         try:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and archive
                 list(command),
@@ -62,8 +43,6 @@ class LineProcess:
                 f"the runner could not be started with {command[0]}", why=str(error)
             ) from error
         self._process = process
-        self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._stderr: deque[str] = deque(maxlen=_KEPT_STDERR_LINES)
         self._readers = (
             _start_thread(_read_messages, process.stdout, self._messages),
             _start_thread(_read_lines, process.stderr, self._stderr),
@@ -80,96 +59,24 @@ class LineProcess:
         """Whether the child can take a request."""
         return self._process.poll() is None
 
-    def request(
-        self, message: Mapping[str, Any], silence_s: float, progress: Progress = no_progress
-    ) -> dict[str, Any]:
-        """Send one message and wait for its result.
-
-        Args:
-            message: a JSON object with "command".
-            silence_s: the child is ended when it says nothing for this long.
-            progress: called with what the child reports in between.
-
-        Returns:
-            The child's result.
-
-        Raises:
-            RunnerAnswerError: if the child answered with an error.
-            RunnerCrashedError: if it died, was ended, or stayed silent.
-        """
-        try:
-            self._send(message)
-            return self._receive(str(message["command"]), silence_s, progress)
-        except RunnerAnswerError:
-            raise
-        except BaseException:
-            self._end(0.0)
-            raise
-
-    def _send(self, message: Mapping[str, Any]) -> None:
-        if self._process.stdin is None or self._process.stdin.closed:
-            raise RunnerCrashedError("the runner has been ended", why=self._last_words())
-        try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError as error:
-            raise self._crash(str(message["command"])) from error
-
-    def _receive(self, command: str, silence_s: float, progress: Progress) -> dict[str, Any]:
-        while True:
-            match self._next_message(command, silence_s):
-                case {"result": dict(result)}:
-                    return result
-                case {"progress": {"done": int(done), "total": total}}:
-                    progress(done, total)
-                case {"error": {"kind": kind, "message": text, "subject": subject}}:
-                    raise RunnerAnswerError(kind, text, subject)
-                case other:
-                    raise RunnerCrashedError(
-                        f"the runner answered {command!r} with something else",
-                        why=str(other)[:200],
-                    )
-
-    def _next_message(self, command: str, silence_s: float) -> object:
-        try:
-            line = self._messages.get(timeout=silence_s)
-        except queue.Empty:
-            raise self._silence(command, silence_s) from None
-        if line is None:
-            raise self._crash(command)
-        try:
-            message: object = json.loads(line)
-        except ValueError:
-            message = line
-        return message
-
-    def _silence(self, command: str, silence_s: float) -> RunnerCrashedError:
-        self._end(0.0)
-        return RunnerCrashedError(
-            f"the runner said nothing for {silence_s:g} s during {command!r} and was ended",
-            why=self._last_words(),
-            hint="give the device a longer limit, or look for what keeps the machine busy",
-        )
-
-    def _crash(self, command: str) -> RunnerCrashedError:
-        self._end(_EXIT_S)
-        how = describe_exit(self._process.returncode)
-        return RunnerCrashedError(
-            f"the runner ended during {command!r}: {how}",
-            why=self._last_words() or "it wrote nothing to stderr",
-            hint="" if self._process.returncode != -signal.SIGKILL else _OUT_OF_MEMORY_HINT,
-        )
-
-    def _last_words(self) -> str:
-        return "\n".join(self._stderr)
-
     def close(self) -> None:
         """Ask the child to leave, wait a moment, then insist. Never raises."""
-        if self._process.stdin is not None and not self._process.stdin.closed:
+        if not self._has_ended():
             with contextlib.suppress(OSError):
-                self._process.stdin.write(b'{"command": "exit"}\n')
-                self._process.stdin.flush()
-        self._end(_EXIT_S)
+                self._write(EXIT_LINE)
+        self._end(EXIT_S)
+
+    def _has_ended(self) -> bool:
+        return self._process.stdin is None or self._process.stdin.closed
+
+    def _write(self, line: bytes) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def _how_it_ended(self) -> tuple[str, str]:
+        killed = self._process.returncode == -signal.SIGKILL
+        return describe_exit(self._process.returncode), OUT_OF_MEMORY_HINT if killed else ""
 
     def _end(self, grace_s: float) -> None:
         """Close the child's stdin, reap it, and let the readers reach the end."""
@@ -178,7 +85,7 @@ class LineProcess:
             self._process.wait(grace_s)
         self._finalizer()
         for reader in self._readers:
-            reader.join(_EXIT_S)
+            reader.join(EXIT_S)
 
 
 def describe_exit(returncode: int | None) -> str:

@@ -1,7 +1,8 @@
-"""What this machine is, from what the operating system says of it.
+"""What a machine is, from what its operating system says of it.
 
-Linux tells everything in one small file; macOS is asked by `sysctl`; elsewhere py-cpuinfo runs
-CPUID itself, which takes a second or more.
+Live flags count, never what a table promises of a model (`targets.hardware.profiles`): firmware
+and hypervisors hide instructions. Linux tells everything in one small file; macOS is asked by
+`sysctl`; elsewhere py-cpuinfo runs CPUID itself, which takes a second or more.
 """
 
 from __future__ import annotations
@@ -33,16 +34,25 @@ class Cpu:
 def detect_hardware() -> Hardware:
     """Detect this machine: live flags, usable cores, memory. Takes milliseconds on Linux."""
     architecture = normalize_architecture(platform.machine())
-    cpu = _detect_cpu(architecture)
-    return Hardware(
-        architecture=architecture,
-        vendor=cpu.vendor,
-        model_name=cpu.model_name,
-        microarchitecture=cpu.microarchitecture,
-        features=cpu.features,
-        num_cores=usable_cores(),
-        memory_bytes=memory_bytes(),
-    )
+    return _hardware(_detect_cpu(architecture), architecture, usable_cores(), memory_bytes())
+
+
+def hardware_from_cpuinfo(
+    text: str, *, architecture: str, num_cores: int, memory_bytes: int, board: str = ""
+) -> Hardware:
+    """Read what another Linux machine says of itself; nothing of this machine is looked at.
+
+    Args:
+        text: its `/proc/cpuinfo`.
+        architecture: its machine type (`uname -m`).
+        num_cores: CPUs that may be used there.
+        memory_bytes: its physical memory.
+        board: its `/sys/firmware/devicetree/base/model`, which ARM kernels keep the model's
+            name in; "" where it has none.
+    """
+    spelled = normalize_architecture(architecture)
+    cpu = parse_cpuinfo(text.splitlines(keepends=True), spelled, board)
+    return _hardware(cpu, spelled, num_cores, memory_bytes)
 
 
 def normalize_architecture(machine: str) -> str:
@@ -67,10 +77,22 @@ def memory_bytes() -> int:
     return int(psutil.virtual_memory().total)
 
 
+def _hardware(cpu: Cpu, architecture: str, num_cores: int, memory_bytes: int) -> Hardware:
+    return Hardware(
+        architecture=architecture,
+        vendor=cpu.vendor,
+        model_name=cpu.model_name,
+        microarchitecture=cpu.microarchitecture,
+        features=cpu.features,
+        num_cores=num_cores,
+        memory_bytes=memory_bytes,
+    )
+
+
 def _detect_cpu(architecture: str) -> Cpu:
     if CPUINFO.exists():
         with CPUINFO.open(encoding="utf-8", errors="replace") as lines:
-            return parse_cpuinfo(lines, architecture)
+            return parse_cpuinfo(lines, architecture, _board())
     if platform.system() == "Darwin":
         from targets.hardware.fallback import read_sysctl
 
@@ -83,16 +105,17 @@ def _detect_cpu(architecture: str) -> Cpu:
 # ----------------------------------------------------------------------- /proc/cpuinfo
 
 
-def parse_cpuinfo(lines: Iterable[str], architecture: str) -> Cpu:
+def parse_cpuinfo(lines: Iterable[str], architecture: str, board: str = "") -> Cpu:
     """Read Linux's `/proc/cpuinfo`.
 
     Args:
         lines: the file's lines. On x86 only the first CPU's block is read: the kernel
             samples every core's frequency while it prints, which takes long on many cores.
         architecture: as `normalize_architecture` spells it.
+        board: the board's name, for ARM, whose kernels print no model name.
     """
     if architecture == "aarch64" or architecture.startswith("arm"):
-        return _arm_cpu([_fields(block) for block in _blocks(lines)])
+        return _arm_cpu([_fields(block) for block in _blocks(lines)], board)
     fields = _fields(next(_blocks(lines), []))
     return x86_cpu(fields) if "vendor_id" in fields else _other_cpu(fields, architecture)
 
@@ -127,21 +150,23 @@ def x86_cpu(fields: Mapping[str, str]) -> Cpu:
     )
 
 
-def _arm_cpu(cores: list[dict[str, str]]) -> Cpu:
+def _arm_cpu(blocks: list[dict[str, str]], board: str) -> Cpu:
     """Join the cores of an ARM system: features that all of them have, kinds of core named."""
-    cores = [core for core in cores if "CPU implementer" in core or "Features" in core]
-    numbers = [
-        (_number(c.get("CPU implementer", "")), _number(c.get("CPU part", ""))) for c in cores
-    ]
-    parts = tuple(dict.fromkeys(numbers))
+    cores = [block for block in blocks if "CPU implementer" in block or "Features" in block]
+    parts = tuple(dict.fromkeys(map(_arm_part, cores)))
     features = [frozenset(core.get("Features", "").split()) for core in cores]
     microarchitecture = name_arm(parts)
     return Cpu(
         vendor=ARM_IMPLEMENTERS.get(parts[0][0], "unknown") if parts else "unknown",
-        model_name=_board() or microarchitecture,
+        model_name=board or _tail(blocks) or microarchitecture,
         microarchitecture=microarchitecture,
         features=frozenset.intersection(*features) if features else frozenset(),
     )
+
+
+def _tail(blocks: list[dict[str, str]]) -> str:
+    """Return the board's name from the block behind the cores, which some kernels print."""
+    return next((block["Model"] for block in reversed(blocks) if block.get("Model")), "")
 
 
 def _arm_part(core: Mapping[str, str]) -> tuple[int, int]:
@@ -149,7 +174,7 @@ def _arm_part(core: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _board() -> str:
-    """Name the board: ARM kernels print no model name."""
+    """Name this machine's board."""
     try:
         return _BOARD.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
     except OSError:

@@ -4,7 +4,8 @@ A name is for people and for the device fingerprint; what a CPU can do is read f
 flags only, because hypervisors and firmware hide instructions that a model number promises.
 
 Sources: Linux 6.12, `arch/x86/include/asm/intel-family.h`, `arch/x86/kernel/cpu/amd.c` and
-`arch/arm64/include/asm/cputype.h`.
+`arch/arm64/include/asm/cputype.h`; parts that Linux does not name (Apple M3 and M4, Qualcomm Oryon,
+AmpereOne B) from LLVM's host detection.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ INTEL_FAMILY_6: Mapping[int, str] = {
     173: "graniterapids",
     174: "graniterapids",
     175: "sierraforest",
+    182: "grandridge",
+    221: "clearwaterforest",
 }
 
 INTEL_SKYLAKE_SERVER_MODEL = 85
@@ -119,13 +122,17 @@ ARM_PARTS: Mapping[tuple[int, int], str] = {
     (0x41, 0xD0B): "cortex_a76",
     (0x41, 0xD0C): "neoverse_n1",
     (0x41, 0xD0D): "cortex_a77",
+    (0x41, 0xD0E): "cortex_a76ae",
     (0x41, 0xD40): "neoverse_v1",
     (0x41, 0xD41): "cortex_a78",
+    (0x41, 0xD42): "cortex_a78ae",
     (0x41, 0xD44): "cortex_x1",
     (0x41, 0xD46): "cortex_a510",
     (0x41, 0xD47): "cortex_a710",
     (0x41, 0xD48): "cortex_x2",
     (0x41, 0xD49): "neoverse_n2",
+    (0x41, 0xD4B): "cortex_a78c",
+    (0x41, 0xD4C): "cortex_x1c",
     (0x41, 0xD4D): "cortex_a715",
     (0x41, 0xD4E): "cortex_x3",
     (0x41, 0xD4F): "neoverse_v2",
@@ -134,6 +141,8 @@ ARM_PARTS: Mapping[tuple[int, int], str] = {
     (0x41, 0xD82): "cortex_x4",
     (0x41, 0xD83): "neoverse_v3ae",
     (0x41, 0xD84): "neoverse_v3",
+    (0x41, 0xD85): "cortex_x925",
+    (0x41, 0xD87): "cortex_a725",
     (0x41, 0xD8E): "neoverse_n3",
     (0x43, 0x0AF): "thunderx2",
     (0x46, 0x001): "a64fx",
@@ -142,11 +151,32 @@ ARM_PARTS: Mapping[tuple[int, int], str] = {
     (0x51, 0x001): "oryon",
     (0x61, 0x022): "m1",
     (0x61, 0x023): "m1",
+    (0x61, 0x024): "m1",
+    (0x61, 0x025): "m1",
+    (0x61, 0x028): "m1",
+    (0x61, 0x029): "m1",
     (0x61, 0x032): "m2",
     (0x61, 0x033): "m2",
+    (0x61, 0x034): "m2",
+    (0x61, 0x035): "m2",
+    (0x61, 0x038): "m2",
+    (0x61, 0x039): "m2",
+    (0x61, 0x042): "m3",
+    (0x61, 0x043): "m3",
+    (0x61, 0x044): "m3",
+    (0x61, 0x045): "m3",
+    (0x61, 0x048): "m3",
+    (0x61, 0x049): "m3",
+    (0x61, 0x052): "m4",
+    (0x61, 0x053): "m4",
+    (0x61, 0x054): "m4",
+    (0x61, 0x055): "m4",
+    (0x61, 0x058): "m4",
+    (0x61, 0x059): "m4",
     (0x6D, 0xD49): "neoverse_n2",
     (0xC0, 0xAC3): "ampere1",
     (0xC0, 0xAC4): "ampere1a",
+    (0xC0, 0xAC5): "ampere1b",
 }
 """(implementer, part) → name."""
 
@@ -182,6 +212,25 @@ def name_arm(parts: tuple[tuple[int, int], ...]) -> str:
     """
     names = (ARM_PARTS.get(part, f"arm_0x{part[0]:02x}_0x{part[1]:03x}") for part in parts)
     return "+".join(dict.fromkeys(names)) or "aarch64"
+
+
+def numbers_of(name: str) -> tuple[str, ...]:
+    """Return the numbers by which a CPU of that name is recognized, as `/proc/cpuinfo` has them.
+
+    ARM: "0x41/0xd08" (implementer/part). x86: "6/143" (family/model), "25/16-31" for a range.
+    Empty for names that no table gives.
+    """
+    arm = [f"0x{one:02x}/0x{part:03x}" for (one, part), known in ARM_PARTS.items() if known == name]
+    intel = [f"6/{model}" for model, known in INTEL_FAMILY_6.items() if known == name]
+    if name in {known for _, known in SKYLAKE_SERVER_STEPS}:
+        intel.append(f"6/{INTEL_SKYLAKE_SERVER_MODEL}")
+    amd = [
+        f"{family}/{models.start}-{models.stop - 1}"
+        for family, rows in AMD_MODELS.items()
+        for models, known in rows
+        if known == name
+    ]
+    return (*arm, *intel, *amd)
 
 
 def _first(steps: tuple[tuple[str, str], ...], features: frozenset[str]) -> str | None:

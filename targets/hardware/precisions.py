@@ -1,7 +1,7 @@
 """Which instructions make a precision fast, as data; live flags decide.
 
-float16 is missing on x86 although AVX512-FP16 exists: neither OpenVINO nor ONNX Runtime gains
-from it on CPUs that have it; both run slower than in float32.
+What a CPU has is one thing, what a runtime multiplies with is another: `UNUSED` names the
+instructions that a runtime leaves alone, each with the reason.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from targets.contract import Hardware, Precision, Recipe
+from targets.contract import PRECISIONS, Hardware, Precision, Recipe
+
+OPENVINO = "OpenVINO"
+ONNX_RUNTIME = "ONNX Runtime"
+"""How the contract's `TargetSpec.runtime` begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +24,21 @@ class Backing:
     instruction: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unused:
+    """Features that a runtime does not multiply with in a precision.
+
+    Args:
+        runtime: how the runtime's name begins; "" for every runtime.
+        why: the reason, a sentence without a full stop.
+    """
+
+    runtime: str
+    precision: Precision
+    features: frozenset[str]
+    why: str
+
+
 BACKINGS: Mapping[Precision, tuple[Backing, ...]] = {
     "float32": (),
     "bfloat16": (
@@ -28,6 +47,7 @@ BACKINGS: Mapping[Precision, tuple[Backing, ...]] = {
         Backing(feature="bf16", instruction="ARM bfloat16 matrix product BFMMLA"),
     ),
     "float16": (
+        Backing(feature="avx512_fp16", instruction="AVX512-FP16 VFMADDPH"),
         Backing(feature="asimdhp", instruction="ARM half-precision vector FMLA"),
         Backing(feature="fphp", instruction="ARM half-precision scalar FMADD"),
     ),
@@ -40,26 +60,100 @@ BACKINGS: Mapping[Precision, tuple[Backing, ...]] = {
     ),
     "int4": (),
 }
-"""Precision → what backs it, the strongest first."""
+"""Precision → what makes it faster than float32, the strongest first."""
+
+PLAIN: Mapping[Precision, tuple[Backing, ...]] = {
+    "float32": (
+        Backing(feature="avx512f", instruction="AVX-512 VFMADD, 16 values at once"),
+        Backing(feature="fma", instruction="FMA3 VFMADD, 8 values at once"),
+        Backing(feature="avx", instruction="AVX VMULPS and VADDPS, 8 values at once"),
+        Backing(feature="asimd", instruction="NEON FMLA, 4 values at once"),
+    ),
+    "int8": (
+        Backing(feature="avx512bw", instruction="AVX-512 VPMADDUBSW and VPMADDWD"),
+        Backing(feature="avx2", instruction="AVX2 VPMADDUBSW and VPMADDWD"),
+        Backing(feature="asimd", instruction="NEON widening SMULL, SMLAL and SADALP"),
+    ),
+}
+"""Precision → what a CPU without any of `BACKINGS` multiplies with, the strongest first."""
+
+UNUSED: tuple[Unused, ...] = (
+    Unused(
+        runtime="",
+        precision="float16",
+        features=frozenset({"avx512_fp16"}),
+        why="OpenVINO and ONNX Runtime both ran slower in float16 than in float32 on such a CPU",
+    ),
+    Unused(
+        runtime=OPENVINO,
+        precision="bfloat16",
+        features=frozenset({"bf16"}),
+        why="OpenVINO computes in float16 on ARM",
+    ),
+    Unused(
+        runtime=ONNX_RUNTIME,
+        precision="bfloat16",
+        features=frozenset({"amx_bf16", "avx512_bf16"}),
+        why="ONNX Runtime's CPU provider has no bfloat16 MatMul (kernel list of 1.32)",
+    ),
+)
+"""What is there and not used. float16 in ONNX Runtime: its aarch64 build has MatMul and Gemm."""
 
 
-def backing(hardware: Hardware, precision: Precision) -> Backing | None:
-    """Return the strongest thing that backs a precision on this hardware, if there is any."""
-    return next((one for one in BACKINGS[precision] if one.feature in hardware.features), None)
+def backing(hardware: Hardware, precision: Precision, runtime: str = "") -> Backing | None:
+    """Return the strongest thing that backs a precision on this hardware, if there is any.
+
+    Args:
+        hardware: live features, or those of a profile.
+        precision: what is asked about.
+        runtime: `TargetSpec.runtime`; what that runtime does not use does not count. "": only
+            what no runtime uses is left out.
+    """
+    return next(
+        (
+            one
+            for one in BACKINGS[precision]
+            if one.feature in hardware.features and unused(one.feature, precision, runtime) is None
+        ),
+        None,
+    )
 
 
-def accelerated(hardware: Hardware, precision: Precision) -> str | None:
+def unused(feature: str, precision: Precision, runtime: str = "") -> Unused | None:
+    """Return why a runtime does not use a feature for a precision; None: it does."""
+    return next(
+        (
+            one
+            for one in UNUSED
+            if one.precision == precision
+            and feature in one.features
+            and (not one.runtime or (runtime and runtime.startswith(one.runtime)))
+        ),
+        None,
+    )
+
+
+def accelerated(hardware: Hardware, precision: Precision, runtime: str = "") -> str | None:
     """Name the instruction that backs a precision on this hardware; None: nothing does.
 
     float32 is what every CPU computes in, so nothing in particular backs it: None.
     """
-    found = backing(hardware, precision)
+    found = backing(hardware, precision, runtime)
     return found.instruction if found else None
 
 
-def backing_features(precision: Precision) -> tuple[str, ...]:
+def accelerated_precisions(hardware: Hardware, runtime: str = "") -> tuple[Precision, ...]:
+    """Return the precisions that an instruction of this hardware backs, besides float32."""
+    return tuple(one for one in PRECISIONS if backing(hardware, one, runtime))
+
+
+def backing_features(precision: Precision, runtime: str = "") -> tuple[str, ...]:
     """Return every feature that backs a precision, for `Recipe.requires`."""
-    return tuple(one.feature for one in BACKINGS[precision])
+    return tuple(
+        one.feature
+        for one in BACKINGS[precision]
+        if unused(one.feature, precision, runtime) is None
+    )
 
 
 def is_backed(recipe: Recipe, hardware: Hardware) -> bool:

@@ -28,8 +28,8 @@ MAX_BATCH_TOKENS = 2048
 """Tokens of one calibration batch; bounds the memory for activations."""
 
 CALIBRATION_TEXTS = 64
-"""As many texts are read, of all lengths: more do not bring the result closer (docs/openvino.md), and
-NNCF takes 50 ms for each."""
+"""As many texts are read, of all lengths: more do not bring the result closer, and NNCF takes 50 ms
+for each (docs/openvino.md)."""
 
 _PASSES = 2
 """NNCF reads the texts twice: for SmoothQuant's channel maxima, then for the ranges."""

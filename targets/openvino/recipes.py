@@ -11,7 +11,11 @@ from collections.abc import Mapping
 
 from targets.contract import Hardware, LayerOverride, Precision, QdqScheme, Recipe
 from targets.errors import CompileError
-from targets.hardware.precisions import accelerated, backing_features
+from targets.hardware.precisions import (
+    accelerated,
+    adds_pairs_with_saturation,
+    backing_features,
+)
 
 FLOAT32 = "float32"
 ATTENTION_PRODUCTS = "attention.matmul"
@@ -233,7 +237,8 @@ def _int8_backing(hardware: Hardware) -> str:
     instruction = accelerated(hardware, "int8")
     if instruction:
         return f"this CPU has the {instruction}"
-    return "this CPU has no int8 dot product, so it likely loses to float and saturates at 16 bits"
+    saturates = " and saturates at 16 bits" if adds_pairs_with_saturation(hardware) else ""
+    return f"this CPU has no int8 dot product, so it likely loses to float{saturates}"
 
 
 def _weights_only(hardware: Hardware, rest: Precision) -> Recipe:

@@ -15,17 +15,21 @@ _THREAD_VARIABLES = (
 )
 
 
-def limit_threads(num_threads: int) -> tuple[dict[str, str], tuple[str, ...]]:
+def limit_threads(num_threads: int, *, pin: bool = True) -> tuple[dict[str, str], tuple[str, ...]]:
     """Pin this process to its first `num_threads` allowed CPUs and tell every thread pool.
 
     Must run before numpy or a runtime is imported: pools are sized at import.
+
+    Args:
+        num_threads: threads of every pool.
+        pin: False: the system chooses the CPUs; for runners side by side that nobody times.
 
     Returns:
         What was set, by name, and warnings.
     """
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(num_threads)))
     facts = {"num_threads": str(num_threads)}
-    cpus, warnings = _pin(num_threads)
+    cpus, warnings = _pin(num_threads) if pin else ((), ())
     if cpus:
         facts["cpus"] = ",".join(map(str, cpus))
     return facts, warnings

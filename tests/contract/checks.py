@@ -11,9 +11,12 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from importlib.metadata import packages_distributions
 from pathlib import PurePosixPath
+from typing import get_args
 
 import numpy as np
+from stand_ins import BareDevice, BrokenDevice, DeviceLike
 from subjects import Subject, Workshop, in_child_without_sdk
 from tiny_graph import PAD_ID
 
@@ -22,10 +25,10 @@ from targets.contract import (
     Availability,
     CompiledArtifact,
     CompileRequest,
-    Device,
     Hardware,
     LayerOverride,
     OnnxArtifact,
+    Quantizer,
     Recipe,
     RunPlan,
     Target,
@@ -35,6 +38,8 @@ from targets.errors import CompileError
 from targets.hashing import sha256_file
 
 NO_LAYER = "no.such.layer.*"
+MACHINE_NAMES = ("x86_64", "aarch64", "armv7l", "riscv64", "ppc64le", "s390x")
+"""Architectures as Linux names them (`uname -m`), which is what `Hardware.architecture` holds."""
 FOREIGN = Recipe(
     name="from-elsewhere", precision="int8", float_precision="float32", quantizer="none", why="-"
 )
@@ -70,38 +75,73 @@ def check_spec(target: Target) -> None:
     """The spec is complete and every instance says the same."""
     assert isinstance(target, Target)
     assert type(target)().spec == target.spec
-    assert re.fullmatch(r"[a-z][a-z0-9_]*", target.spec.name), target.spec.name
+    assert re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", target.spec.name), target.spec.name
     assert set(target.spec.precisions) <= set(PRECISIONS)
     assert "float32" in target.spec.precisions
     assert target.spec.vendor and target.spec.runtime and target.spec.extra
     assert target.spec.max_opset >= 17
+    strange = set(target.spec.architectures) - set(MACHINE_NAMES)
+    assert target.spec.architectures and not strange, f"architectures that no device has: {strange}"
+    for name in target.spec.distributions:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name), f"{name} is no distribution's name"
+    assert "numpy" not in target.spec.distributions, "every device has numpy"
 
 
 # ------------------------------------------------------------------------------ probe
 
 
-class BrokenDevice:
-    """A device that cannot be asked."""
-
-    name = "broken"
-    measures_latency = False
-
-    def hardware(self) -> Hardware:
-        raise OSError("no route to host")
-
-    def start(self, plan: RunPlan, num_threads: int) -> None:
-        raise OSError("no route to host")
-
-
-def check_probe(target: Target, device: Device) -> None:
+def check_probe(target: Target, hardware: Hardware) -> None:
     """A probe answers on a good device and on a broken one, and a no has a reason."""
-    for where in (device, BrokenDevice()):
+    good = DeviceLike(_for(target, hardware), target.spec.distributions)
+    for where in (good, BrokenDevice()):
         found = target.probe(where)
         assert isinstance(found, Availability)
         assert found.ok or found.missing, "not ok without a reason"
         assert all(isinstance(v, str) and v for v in found.tool_versions.values())
     assert not target.probe(BrokenDevice()).ok
-    assert target.probe(device).fingerprint == device.hardware().fingerprint
+    found = target.probe(good)
+    assert found.ok, f"a device that has everything lacks {found.missing}"
+    assert found.fingerprint == good.hardware().fingerprint
+    strange = good.asked - set(target.spec.distributions)
+    assert not strange, f"it asks a device for {strange}, which its spec does not name"
+
+
+def check_probe_bare_device(target: Target, hardware: Hardware) -> None:
+    """Where the device lacks the runtime, a probe says what it takes there."""
+    bare = BareDevice(_for(target, hardware))
+    found = target.probe(bare)
+    if not target.spec.distributions:
+        assert found.ok, "it needs nothing there, and misses something"
+        return
+    assert not found.ok, "a device without the runtime is ok"
+    told = " ".join(found.missing)
+    assert bare.name in told, f"it does not say where: {told}"
+    for name in target.spec.distributions:
+        assert name in told, f"{name} is not named: {told}"
+    assert "pip install" in told, f"it does not say how to mend it: {told}"
+
+
+def check_probe_other_architecture(target: Target, hardware: Hardware) -> None:
+    """Asked of a device that is not like this one, a probe answers about that device.
+
+    Whether artifacts fit an architecture is the spec's to say, and the core compares; a probe may
+    refuse as well.
+    """
+    for architecture in MACHINE_NAMES:
+        other = replace(hardware, architecture=architecture, features=frozenset())
+        found = target.probe(DeviceLike(other, target.spec.distributions))
+        assert found.ok or found.missing, f"not ok on {architecture} without a reason"
+        assert found.ok or architecture not in target.spec.architectures, f"not ok: {found.missing}"
+        if found.ok:
+            assert found.fingerprint == other.fingerprint, f"on {architecture} it tells of another"
+
+
+def _for(target: Target, hardware: Hardware) -> Hardware:
+    """Return that machine, or one of an architecture that the target is made for."""
+    made_for = target.spec.architectures
+    if hardware.architecture in made_for:
+        return hardware
+    return replace(hardware, architecture=made_for[0], features=frozenset())
 
 
 # ------------------------------------------------------------------------- candidates
@@ -120,7 +160,10 @@ def check_candidates(target: Target, graph: OnnxArtifact, hardware: Hardware) ->
         assert len(recipe.why.split()) > 3, f"{recipe.name} does not say why"
         assert recipe.precision in target.spec.precisions
         assert recipe.float_precision in target.spec.precisions
-        assert recipe.float_precision != "int8"
+        assert recipe.float_precision not in ("int8", "int4")
+        assert recipe.quantizer in get_args(Quantizer), recipe.quantizer
+        assert recipe.quantizer != "none" or recipe.precision not in ("int8", "int4")
+        assert (recipe.scheme is None) == (recipe.quantizer != "qdq"), f"{recipe.name}: scheme"
     assert list(target.candidates(graph, hardware)) == recipes, "asked twice, answered differently"
     general = list(target.candidates(None, hardware))
     assert general[0] == first, "without a graph there is another baseline"
@@ -250,8 +293,14 @@ def check_adapter(subject: Subject, plan: RunPlan) -> None:
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert "open_session" in functions
     allowed = sys.stdlib_module_names | {"numpy"} | subject.adapter_packages
-    strangers = {name for name in _imports(tree) if name not in allowed}
+    imported = set(_imports(tree))
+    strangers = imported - allowed
     assert not strangers, f"the adapter imports {sorted(strangers)}"
+    origins = packages_distributions()
+    named = set(subject.make().spec.distributions)
+    for package in imported & subject.adapter_packages:
+        there = {origin.lower() for origin in origins.get(package, [])}
+        assert there & named, f"the adapter imports {package}, spec.distributions names {named}"
 
 
 def _imports(tree: ast.AST) -> Iterable[str]:

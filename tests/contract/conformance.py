@@ -47,8 +47,21 @@ class TargetConformance:
     def test_spec(self, target):
         checks.check_spec(target)
 
-    def test_probe(self, target):
-        checks.check_probe(target, open_device("local"))
+    def test_probe(self, target, workshop):
+        checks.check_probe(target, workshop.hardware)
+
+    def test_probe_here(self, target, workshop):
+        """The suite builds and runs here, whatever the artifacts are made for."""
+        found = target.probe(open_device("local"))
+        fits = workshop.hardware.architecture in target.spec.architectures
+        assert found.ok or not fits, found.missing
+        assert not found.ok or found.fingerprint == workshop.hardware.fingerprint
+
+    def test_probe_of_a_device_without_the_runtime(self, target, workshop):
+        checks.check_probe_bare_device(target, workshop.hardware)
+
+    def test_probe_of_another_architecture(self, target, workshop):
+        checks.check_probe_other_architecture(target, workshop.hardware)
 
     def test_probe_without_sdk(self):
         checks.check_probe_without_sdk(self.subject)

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("checks", "conformance", "subjects")
+pytest.register_assert_rewrite("checks", "conformance", "subjects", "device_checks")

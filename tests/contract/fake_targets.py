@@ -8,14 +8,17 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from targets.contract import (
     ArtifactFile,
     Availability,
     CompiledArtifact,
     CompileRequest,
+    QdqScheme,
     Recipe,
     RunPlan,
     RuntimeVariant,
@@ -38,6 +41,7 @@ class GoodTarget:
         max_opset=20,
         artifact_kind="JSON",
         extra="good",
+        distributions=("good-runtime",),
     )
     adapter = _HERE / "fake_adapter.py"
 
@@ -45,10 +49,17 @@ class GoodTarget:
         try:
             __import__(SDK)
             hardware = device.hardware()
+            there = device.distributions(self.spec.distributions)
         except ImportError:
             return Availability(ok=False, missing=("pip install 'embedding-exporter[good]'",))
         except OSError as error:
             return Availability(ok=False, missing=(str(error),))
+        if hardware.architecture not in self.spec.architectures:
+            reason = f"not made for {hardware.architecture}"
+            return Availability(ok=False, missing=(reason,))
+        if not there and self.spec.distributions:
+            reason = f"{device.name} has no good-runtime: pip install good-runtime there"
+            return Availability(ok=False, missing=(reason,))
         return Availability(ok=True, fingerprint=hardware.fingerprint)
 
     def candidates(self, graph, hardware) -> list[Recipe]:
@@ -111,6 +122,10 @@ class WithoutVariants(GoodTarget):
     variants = None
 
 
+class NeedsNothingThere(GoodTarget):
+    spec = replace(GoodTarget.spec, distributions=())
+
+
 # ------------------------------------------------------------------ one promise broken
 
 
@@ -156,6 +171,92 @@ class UnknownPrecision(GoodTarget):
     spec = replace(GoodTarget.spec, precisions=("float32", "fp8"))
 
 
+class MisspelledMachine(GoodTarget):
+    spec = replace(GoodTarget.spec, architectures=("x86_64", "arm64"))
+
+
+class NoMachine(GoodTarget):
+    spec = replace(GoodTarget.spec, architectures=())
+
+
+class NumpyAsRuntime(GoodTarget):
+    spec = replace(GoodTarget.spec, distributions=("numpy",))
+
+
+class ModuleAsDistribution(GoodTarget):
+    spec = replace(GoodTarget.spec, distributions=("good.runtime",))
+
+
+class AsksForMore(GoodTarget):
+    def probe(self, device) -> Availability:
+        found = super().probe(device)
+        if found.ok:
+            device.distributions(("a-compiler",))
+        return found
+
+
+class NeverReady(GoodTarget):
+    def probe(self, device) -> Availability:
+        return Availability(ok=False, missing=("pip install patience",))
+
+
+class OptimistOnBareDevices(GoodTarget):
+    def probe(self, device) -> Availability:
+        found = super().probe(device)
+        lacks_runtime = "has no good-runtime" in " ".join(found.missing)
+        return Availability(ok=True) if lacks_runtime else found
+
+
+class _BareAnswer(GoodTarget):
+    """Its answer where the runtime is missing, worded otherwise."""
+
+    words = ""
+
+    def probe(self, device) -> Availability:
+        found = super().probe(device)
+        lacks_runtime = "has no good-runtime" in " ".join(found.missing)
+        return replace(found, missing=(self.words,)) if lacks_runtime else found
+
+
+class DoesNotSayWhere(_BareAnswer):
+    words = "pip install good-runtime"
+
+
+class DoesNotSayWhat(_BareAnswer):
+    words = "pip install everything on emulated:stand-in"
+
+
+class DoesNotSayHow(_BareAnswer):
+    words = "emulated:stand-in has no good-runtime"
+
+
+class MissesNothing(NeedsNothingThere):
+    def probe(self, device) -> Availability:
+        if device.distributions(("good-runtime",)):
+            return super().probe(device)
+        return Availability(ok=False, missing=("something",))
+
+
+class RefusesItsOwn(GoodTarget):
+    def probe(self, device) -> Availability:
+        if device.hardware().architecture == "aarch64":
+            return Availability(ok=False, missing=("not made for aarch64",))
+        return super().probe(device)
+
+
+class SilentElsewhere(GoodTarget):
+    def probe(self, device) -> Availability:
+        found = super().probe(device)
+        return found if found.ok else replace(found, missing=())
+
+
+class ThinksItIsAtHome(GoodTarget):
+    def probe(self, device) -> Availability:
+        found = super().probe(device)
+        home = replace(device.hardware(), architecture="x86_64")
+        return replace(found, fingerprint=home.fingerprint)
+
+
 class NoBaseline(GoodTarget):
     def candidates(self, graph, hardware) -> list[Recipe]:
         return super().candidates(graph, hardware)[::-1]
@@ -182,6 +283,36 @@ class NeedsAGraph(GoodTarget):
     def candidates(self, graph, hardware) -> list[Recipe]:
         recipes = super().candidates(graph, hardware)
         return recipes if graph.opset >= 17 else recipes[:1]
+
+
+class _OneMore(GoodTarget):
+    """A further recipe that is wrong in one way."""
+
+    changes: ClassVar[Mapping[str, object]] = {}
+
+    def candidates(self, graph, hardware) -> list[Recipe]:
+        recipes = super().candidates(graph, hardware)
+        return [*recipes, replace(recipes[-1], name="more", **self.changes)]
+
+
+class IntegersAsFloat(_OneMore):
+    changes: ClassVar = {"float_precision": "int8"}
+
+
+class UnknownQuantizer(_OneMore):
+    changes: ClassVar = {"quantizer": "magic"}
+
+
+class QuantizedByNobody(_OneMore):
+    changes: ClassVar = {"quantizer": "none"}
+
+
+class QdqWithoutScheme(_OneMore):
+    changes: ClassVar = {"quantizer": "qdq"}
+
+
+class SchemeOfNobody(_OneMore):
+    changes: ClassVar = {"scheme": QdqScheme()}
 
 
 class WrongHash(GoodTarget):
@@ -355,3 +486,7 @@ class ShipsHalf(GoodTarget):
 
 class GreedyAdapter(GoodTarget):
     adapter = _HERE / "greedy_adapter.py"
+
+
+class NamelessRuntime(GoodTarget):
+    adapter = _HERE / "onnx_adapter.py"

@@ -13,7 +13,6 @@ from subjects import MACHINES, Subject, Workshop
 from tiny_graph import write_tiny_graph
 
 from targets.contract import Target, variants_of
-from targets.registry import open_device
 
 MACHINE = MACHINES["AMX"]
 
@@ -27,7 +26,7 @@ def subject_of(kind: str) -> Subject:
     return Subject(
         entry_point=f"fake_targets:{kind}",
         sdk=(fake_targets.SDK,),
-        adapter_packages=frozenset(),
+        adapter_packages=frozenset({"onnxruntime"}),
         search_path=(str(Path(__file__).parent),),
     )
 
@@ -45,7 +44,9 @@ CHECKS: dict[str, Check] = {
     "spec needs no sdk": lambda s, t, w: checks.check_spec_needs_no_sdk(s),
     "probe without sdk": lambda s, t, w: checks.check_probe_without_sdk(s),
     "spec": lambda s, t, w: checks.check_spec(t),
-    "probe": lambda s, t, w: checks.check_probe(t, open_device("local")),
+    "probe": lambda s, t, w: checks.check_probe(t, MACHINE),
+    "probe bare": lambda s, t, w: checks.check_probe_bare_device(t, MACHINE),
+    "probe other": lambda s, t, w: checks.check_probe_other_architecture(t, MACHINE),
     "candidates": lambda s, t, w: checks.check_candidates(t, w.graph.artifact, MACHINE),
     "artifact": lambda s, t, w: checks.check_artifact(t, w, int8_of(t, w)),
     "deterministic": lambda s, t, w: checks.check_deterministic(t, w, int8_of(t, w)),
@@ -64,12 +65,31 @@ BROKEN = [
     ("probe without sdk", "OptimistWithoutSdk", "says ok"),
     ("probe without sdk", "NoHint", "something is missing"),
     ("spec", "UnknownPrecision", "."),
+    ("spec", "MisspelledMachine", "arm64"),
+    ("spec", "NoMachine", "."),
+    ("spec", "NumpyAsRuntime", "every device has numpy"),
+    ("spec", "ModuleAsDistribution", "no distribution's name"),
     ("probe", "NoReason", "without a reason"),
     ("probe", "WrongFingerprint", "."),
+    ("probe", "NeverReady", "patience"),
+    ("probe", "AsksForMore", "a-compiler"),
+    ("probe bare", "OptimistOnBareDevices", "without the runtime is ok"),
+    ("probe bare", "DoesNotSayWhere", "does not say where"),
+    ("probe bare", "DoesNotSayWhat", "good-runtime is not named"),
+    ("probe bare", "DoesNotSayHow", "how to mend"),
+    ("probe bare", "MissesNothing", "needs nothing"),
+    ("probe other", "RefusesItsOwn", "not ok: "),
+    ("probe other", "SilentElsewhere", "without a reason"),
+    ("probe other", "ThinksItIsAtHome", "tells of another"),
     ("candidates", "NoBaseline", "."),
     ("candidates", "DoubleName", "used twice"),
     ("candidates", "NoWhy", "does not say why"),
     ("candidates", "BeyondItsSpec", "."),
+    ("candidates", "IntegersAsFloat", "."),
+    ("candidates", "UnknownQuantizer", "magic"),
+    ("candidates", "QuantizedByNobody", "."),
+    ("candidates", "QdqWithoutScheme", "scheme"),
+    ("candidates", "SchemeOfNobody", "scheme"),
     ("artifact", "WrongHash", "does not hash"),
     ("artifact", "StrayFile", "nobody claims"),
     ("artifact", "OutsideFile", "lies outside"),
@@ -101,6 +121,7 @@ BROKEN = [
     ("shipping", "ShipsTwiceToOnePlace", "share a place"),
     ("shipping", "ShipsHalf", "not the files"),
     ("adapter", "GreedyAdapter", "targets"),
+    ("adapter", "NamelessRuntime", "imports onnxruntime"),
 ]
 
 
@@ -131,10 +152,10 @@ def test_candidates_that_need_a_graph_are_caught(workshop):
 def test_a_probe_that_raises_is_caught():
     class Raising(fake_targets.GoodTarget):
         def probe(self, device):
-            return super().probe(device) if device.name == "local" else device.hardware()
+            return device.hardware() if device.name == "broken" else super().probe(device)
 
     with pytest.raises(OSError, match="no route"):
-        checks.check_probe(Raising(), open_device("local"))
+        checks.check_probe(Raising(), MACHINE)
 
 
 @pytest.mark.parametrize("damage", ["rows swapped", "not finite", "float64", "one row less"])
@@ -149,6 +170,11 @@ def test_wrong_embeddings_are_caught(workshop, damage):
     checks.check_embeddings(good, workshop.graph.embed(workshop.tokens), 0.999999)
     with pytest.raises(AssertionError):
         checks.check_embeddings(bad, workshop.graph.embed(workshop.tokens), 0.99)
+
+
+@pytest.mark.parametrize("name", ["spec", "probe", "probe bare"])
+def test_a_target_that_needs_nothing_on_the_device_passes(name, workshop):
+    run_check(name, "NeedsNothingThere", workshop)
 
 
 def test_a_target_without_variants_passes(workshop):

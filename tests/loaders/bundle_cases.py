@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from exporter.deliver.report import Report
-from targets.contract import FloatArray, RunPlan, TokenSequences
+from targets.contract import Batching, FloatArray, RunPlan, TokenSequences
 from targets.devices.local import LocalDevice
 
 EDGE_TEXTS = ("", "word " * 600, "naïve café — 東京 🚀")
@@ -34,10 +34,12 @@ class Bundle:
         return {name: self.plan.options[name] for name in CHANGES_EMBEDDINGS}
 
 
-def embed(plan: RunPlan, tokens: TokenSequences, num_threads: int) -> FloatArray:
+def embed(
+    plan: RunPlan, tokens: TokenSequences, num_threads: int, batching: Batching | None = None
+) -> FloatArray:
     """Embed with our runner under a plan's own options."""
     with LocalDevice().start(plan, num_threads) as runner:
-        return runner.embed(tokens)
+        return runner.embed(tokens, batching or Batching())
 
 
 def lowest_cosine(ours: FloatArray, theirs: list[list[float]]) -> float:
@@ -49,13 +51,21 @@ def lowest_cosine(ours: FloatArray, theirs: list[list[float]]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One bundle as one user loads it."""
+    """One bundle as one user loads it.
+
+    `batch_size` is that of `encode`; the loader's own is 32.
+    """
 
     bundle: Path
     model_kwargs: Mapping[str, object] = field(default_factory=dict)
+    batch_size: int = 32
 
     def to_json(self) -> dict[str, object]:
-        return {"bundle": str(self.bundle), "model_kwargs": dict(self.model_kwargs)}
+        return {
+            "bundle": str(self.bundle),
+            "model_kwargs": dict(self.model_kwargs),
+            "batch_size": self.batch_size,
+        }
 
 
 def copy_of(bundle: Path, folder: Path, *, without: tuple[str, ...] = ()) -> Path:

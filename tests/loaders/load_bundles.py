@@ -27,7 +27,9 @@ def load(backend, case, texts):
         model = SentenceTransformer(
             case["bundle"], backend=backend, device="cpu", model_kwargs=case["model_kwargs"]
         )
-        embeddings = model.encode(texts, show_progress_bar=False).tolist()
+        embeddings = model.encode(
+            texts, batch_size=case["batch_size"], show_progress_bar=False
+        ).tolist()
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     about = about_openvino if backend == "openvino" else about_onnx

@@ -315,10 +315,8 @@ def _runner_rows(target: TargetSection) -> list[tuple[str, str]]:
     runner = target.runner
     if runner is None:
         return []
-    return [
-        (
-            "load time, first call",
-            f"{runner.load_s:.2f} s, {figures.milliseconds(runner.first_call_ms)}",
-        ),
-        ("memory of the process, peak", figures.megabytes(runner.peak_rss_bytes)),
-    ]
+    memory = ("memory of the process, peak", figures.megabytes(runner.peak_rss_bytes))
+    if runner.load_s is None or runner.first_call_ms is None:  # time means nothing there
+        return [memory]
+    took = f"{runner.load_s:.2f} s, {figures.milliseconds(runner.first_call_ms)}"
+    return [("load time, first call", took), memory]

@@ -105,3 +105,28 @@ def test_linear_operations_under_every_name(op_type):
 )
 def test_what_is_not_linear(op_type):
     assert not is_linear(op_type)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "precision", "kernel"),
+    [
+        ("ort_dynamic", "int8", "DynamicQuantizeMatMul"),
+        ("matmul_nbits", "int8", "MatMulNBits"),
+        ("matmul_nbits", "int4", "MatMulNBits"),
+    ],
+)
+def test_products_of_onnx_runtime_prove_their_width(quantizer, precision, kernel):
+    claimed = recipe(precision, float_precision="float32", quantizer=quantizer)
+    executed = rows((kernel, precision, 36), ("MatMul", "float32", 12))
+    assert judge_precision(claimed, executed).verdict == "pass"
+    fallen = judge_precision(claimed, rows(("MatMul", "float32", 48)))
+    assert fallen.verdict == "fail"
+    assert f"{precision} fell back to float" in fallen.reason
+    half = judge_precision(claimed, rows((kernel, precision, 18), ("MatMul", "float32", 30)))
+    assert half.verdict == "fail", "a shared Q/DQ pair that leaves half in float must show"
+
+
+def test_eight_bit_blocks_do_not_pass_for_four_and_unknown_ones_for_none():
+    claimed = recipe("int4", float_precision="float32", quantizer="matmul_nbits")
+    for dtype in ("int8", "unknown"):
+        assert judge_precision(claimed, rows(("MatMulNBits", dtype, 36))).verdict == "fail"

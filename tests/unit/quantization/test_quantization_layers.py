@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from contract.tiny_graph import FFN_DOWN_PATHS, LINEAR_PATHS
+from contract.tiny_graph import FFN_DOWN_PATHS, LINEAR_PATHS, ROWS
 from onnx import TensorProto, helper, numpy_helper
 from unit.quantization.qdq_cases import (
     FAN_IN,
@@ -55,7 +55,7 @@ def test_attention_is_both_products_of_every_layer(layers):
 
 def test_embeddings_are_the_lookups_in_float_tables(layers):
     assert {(one.path, one.num_rows) for one in layers.embeddings} == {
-        ("embeddings.word_embeddings", 64),
+        ("embeddings.word_embeddings", ROWS),
         ("embeddings.token_type_embeddings", 2),
         ("embeddings.position_embeddings", 64),
     }

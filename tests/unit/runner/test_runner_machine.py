@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import subprocess
 import sys
 
@@ -14,17 +15,25 @@ LIMIT = """
 import json, os, sys
 from targets.runner.machine import limit_threads
 assert "numpy" not in sys.modules
-facts, warnings = limit_threads({n})
+facts, warnings = limit_threads({n}, pin={pin})
 print(json.dumps([facts, warnings, os.environ["OMP_NUM_THREADS"], sorted(os.sched_getaffinity(0))]))
 """
 
 
 def test_threads_are_limited_before_numpy_is_there():
-    code = LIMIT.format(n=1)
+    code = LIMIT.format(n=1, pin=True)
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     facts, warnings, omp, cpus = json.loads(out.stdout)
     assert facts == {"num_threads": "1", "cpus": str(cpus[0])}
     assert (warnings, omp, len(cpus)) == ([], "1", 1)
+
+
+def test_threads_can_be_limited_without_choosing_the_cpus():
+    code = LIMIT.format(n=1, pin=False)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    facts, warnings, omp, cpus = json.loads(out.stdout)
+    assert (facts, warnings, omp) == ({"num_threads": "1"}, [], "1")
+    assert cpus == sorted(os.sched_getaffinity(0))
 
 
 def test_memory_grows_with_what_is_held():

@@ -114,7 +114,11 @@ def fleet(monkeypatch):
         if name == "ssh://gone":
             raise DeviceError("device ssh://gone does not answer")
         architecture, _ = DEVICES[name]
-        return SimpleNamespace(name=name, hardware=lambda: hardware_of(architecture))
+        return SimpleNamespace(
+            name=name,
+            hardware=lambda: hardware_of(architecture),
+            measures_latency=not name.startswith("emulated"),
+        )
 
     monkeypatch.setattr(stands, "load_target", load)
     monkeypatch.setattr(stands, "open_device", open_)
@@ -181,3 +185,10 @@ def test_a_missing_runtime_is_no_pass_where_the_architecture_fits(fleet):
 def test_a_device_of_a_target_that_was_not_asked_for(fleet):
     with pytest.raises(UsageError, match="'arm-only' is not among those asked for"):
         pairs(("anywhere",), "arm-only=ssh://board")
+
+
+def test_an_emulated_device_gets_this_machine_s_cores(fleet, monkeypatch):
+    monkeypatch.setattr(stands, "usable_cores", lambda: 7)
+    settings = Settings(target=("arm-only",), device=("emulated:arm", "ssh://board"))
+    emulated, board = find_stands(SimpleNamespace(settings=settings)).ready
+    assert (emulated.num_threads, board.num_threads) == (7, 2)

@@ -1,0 +1,1 @@
+"""ONNX Runtime for x86 servers, and for ARM servers and mobile devices."""

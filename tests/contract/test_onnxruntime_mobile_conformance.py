@@ -1,0 +1,37 @@
+"""ONNX Runtime on ARM passes the conformance suite.
+
+The device is this machine, whatever it is: the `.ort` that ships to ARM runs on x86 as well, in
+that architecture's kernels. ARM's own are run under emulation, in `tests/integration`.
+"""
+
+from __future__ import annotations
+
+import checks
+import pytest
+from conformance import TargetConformance
+from subjects import NUM_THREADS, Subject
+from tiny_graph import write_tiny_graph
+
+from targets.registry import BUILT_IN, open_device
+
+pytest.importorskip("onnxruntime", reason="pip install 'embedding-exporter[onnxruntime]'")
+
+
+class TestOnnxRuntimeMobile(TargetConformance):
+    subject = Subject(
+        entry_point=BUILT_IN["onnxruntime-mobile"],
+        sdk=("onnxruntime",),
+        adapter_packages=frozenset({"onnxruntime"}),
+        min_cosine=0.97,  # four-bit weights of a random encoder; int8 keeps 0.99
+    )
+
+    def test_other_weights_are_caught(self, target, workshop, tmp_path):
+        """The suite's own twin: an artifact of another encoder is not taken for this one."""
+        other = write_tiny_graph(tmp_path, seed=1)
+        baseline = workshop.recipes(target)[0]
+        artifact = target.compile(workshop.request(baseline, "other", other.artifact))
+        plan = workshop.plan(target, artifact)
+        with open_device("local").start(plan, NUM_THREADS) as runner:
+            rows = runner.embed(workshop.tokens)
+        with pytest.raises(AssertionError, match="cosine"):
+            checks.check_embeddings(rows, workshop.graph.embed(workshop.tokens), 0.99)
