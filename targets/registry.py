@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -212,9 +212,13 @@ def _describe(name: str, device: Device) -> TargetRow:
         return TargetRow(name=name, spec=None, availability=None, failure=error.why)
     try:
         found = target.probe(device)
+        architecture = device.hardware().architecture
     except Exception as error:  # somebody else's code; the contract forbids it to raise
         reason = f"its probe raised {type(error).__name__}: {error}"
         return TargetRow(name=name, spec=target.spec, availability=None, failure=reason)
+    if found.ok and architecture not in target.spec.architectures:
+        made_for = f"made for {' and '.join(target.spec.architectures)}, this is {architecture}"
+        found = replace(found, ok=False, missing=(made_for,))
     return TargetRow(name=name, spec=target.spec, availability=found)
 
 

@@ -18,7 +18,7 @@ from targets.errors import (
     UsageError,
 )
 from targets.hardware.detect import usable_cores
-from targets.registry import LOCAL, load_target, open_device, target_names
+from targets.registry import BUILT_IN, LOCAL, load_target, open_device, target_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +138,21 @@ def _try(
         misfit = _misfit(target, device)
         if misfit is not None:
             return failed(misfit, "architecture")
-        found = target.probe(device)
+        found = _probe(target, device)
         if not found.ok:
             return failed(_cannot_run(target, device, found), "runtime")
         stand = _stand(target, device, found, threads)
     except DeviceError as error:
         return failed(error)
     return _Pair(target=name, device=device.name, stand=stand)
+
+
+def _probe(target: Target, device: Device) -> Availability:
+    try:
+        return target.probe(device)
+    except Exception as error:  # somebody else's code; the contract forbids it to raise
+        reason = f"its probe raised {type(error).__name__}: {error}"
+        return Availability(ok=False, missing=(reason,))
 
 
 def _open(name: str, opened: dict[str, Device | ExporterError]) -> Device | ExporterError:
@@ -216,10 +224,11 @@ def _stand(target: Target, device: Device, found: Availability, threads: int | N
 
 
 def _cannot_run(target: Target, device: Device, found: Availability) -> NotInstalledError:
+    ours = target.spec.name in BUILT_IN  # a plug-in says in `missing` what mends it
     return NotInstalledError(
         f"target {target.spec.name} cannot run on {device.name}",
         why="; ".join(found.missing),
-        hint=f"pip install 'embedding-exporter[{target.spec.extra}]'",
+        hint=f"pip install 'embedding-exporter[{target.spec.extra}]'" if ours else "",
     )
 
 

@@ -217,7 +217,6 @@ def _session_options(options: Mapping[str, str], num_threads: int) -> Any:  # no
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = _FATAL
     level = _LEVELS[options[OPTIMIZATION]]
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     settings.execution_mode = getattr(onnxruntime.ExecutionMode, _MODES[options[EXECUTION]])

@@ -212,6 +212,14 @@ def test_a_broken_one_is_refused_by_name(run, bad_company):
     assert "reinstall or remove acme-broken" in ran.err
 
 
+def test_a_probe_that_raises_is_a_reason_not_to_run(export, bad_company):
+    ran = export(bad_company, "--target", "acme-raising")
+    assert ran.code == 2, ran.err
+    assert "target acme-raising cannot run" in ran.err
+    assert "its probe raised KeyError: 'no such driver'" in ran.err
+    assert "Traceback" not in ran.err
+
+
 LIES = {
     "acme-ghost": "model.onnx is not there",
     "acme-forger": "model.onnx does not hash to what it says",

@@ -179,3 +179,13 @@ def test_an_unknown_device_lists_the_known_ones(name):
         open_device(name)
     assert repr(name) in caught.value.what
     assert "local" in caught.value.why
+
+
+def test_a_target_for_another_architecture_is_not_ready_here():
+    row = next(
+        one for one in describe_targets(open_device("local")) if one.name == "onnxruntime-mobile"
+    )
+    here = open_device("local").hardware().architecture
+    assert (row.state == "ready") is (here == "aarch64")
+    if here != "aarch64":
+        assert row.state == f"made for aarch64, this is {here}"

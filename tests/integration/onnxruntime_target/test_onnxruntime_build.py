@@ -56,6 +56,15 @@ def test_every_linear_layer_is_one_product_and_attention_stays_float(request_for
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
+def test_no_addition_is_left_to_the_slow_fusion(request_for, name):
+    model = built(request_for(RECIPES[name]))
+    makers = {out: node.op_type for node in model.graph.node for out in node.output}
+    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    assert [makers[node.input[0]] for node in norms] == ["Sum"] * 5
+    assert not model.graph.value_info
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
 def test_inputs_outputs_and_metadata_stay(request_for, tiny, tmp_path, name):
     marked = onnx.load(tiny.artifact.path)
     onnx.helper.set_model_props(marked, {"model_id": "tiny", "pooling": "mean"})

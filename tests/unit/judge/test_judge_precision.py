@@ -121,7 +121,7 @@ def test_products_of_onnx_runtime_prove_their_width(quantizer, precision, kernel
     assert judge_precision(claimed, executed).verdict == "pass"
     fallen = judge_precision(claimed, rows(("MatMul", "float32", 48)))
     assert fallen.verdict == "fail"
-    assert f"{precision} fell back to float" in fallen.reason
+    assert f"{precision} fell back to float:" in fallen.reason
     half = judge_precision(claimed, rows((kernel, precision, 18), ("MatMul", "float32", 30)))
     assert half.verdict == "fail", "a shared Q/DQ pair that leaves half in float must show"
 

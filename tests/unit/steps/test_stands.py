@@ -39,6 +39,7 @@ def known(monkeypatch):
 
     monkeypatch.setattr(stands, "load_target", load)
     monkeypatch.setattr(stands, "target_names", lambda: ("works", "lacks", "broken"))
+    monkeypatch.setattr(stands, "BUILT_IN", {"lacks": ""})
 
 
 def found(*names: str):
