@@ -52,6 +52,8 @@ _WEIGHED_TEXTS = 20
 _SATURATION_MARGIN = 0.9
 """How far into 16 bits a pair of products may come: texts go beyond what calibration saw."""
 _TOOLS = ("onnx", "onnxruntime", "numpy")
+_TAKES_OVERRIDES = ("nncf_ptq", "ort_dynamic", "matmul_nbits")
+"""Quantizers, besides our own, that can leave single layers in the recipe's float precision."""
 _PLANS, _SUMMARY = "plans.npz", "summary.json"
 
 
@@ -199,7 +201,7 @@ def _overridden(
     for recipe in recipes:
         if recipe.quantizer == "qdq":
             kept.append(with_layer_precisions(_in_float(recipe, asked), asked, layers.linears))
-        elif recipe.quantizer == "nncf_ptq" and fits(recipe):
+        elif recipe.quantizer in _TAKES_OVERRIDES and fits(recipe):
             kept.append(replace(recipe, overrides=(*recipe.overrides, *asked)))
         elif recipe.quantizer == "none":
             kept.append(recipe)

@@ -40,8 +40,8 @@ def keep_additions(model: onnx.ModelProto) -> int:
 def forget_shapes(model: onnx.ModelProto) -> None:
     """Drop the shapes of tensors inside the graph, in place.
 
-    Where ONNX Runtime knows which tensors have equal (symbolic) shapes, it reuses their memory
-    across the graph; without, the one just freed, still in the cache, is taken next: 4 to 7 %
-    of static int8's time. What it can infer itself it still knows.
+    Static int8 takes 4 to 7 % less time without them, by the same kernels (ONNX Runtime 1.32):
+    it plans the reuse of memory by equal shapes, which likely takes tensors out of the cache that
+    were just in it. What it can infer itself it still knows.
     """
     del model.graph.value_info[:]

@@ -175,4 +175,4 @@ def _int8_backing(hardware: Hardware) -> str:
 def _block_backing(hardware: Hardware) -> str:
     if hardware.features.isdisjoint(BLOCK_FEATURES):
         return "this CPU has no kernel for them, so they are expanded at every call and lose"
-    return f"{_int8_backing(hardware)}, in kernels that keep up with float32's at best"
+    return f"{_int8_backing(hardware)}, in kernels that gain little over float32's"
