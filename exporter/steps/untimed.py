@@ -92,6 +92,13 @@ def _order(contest: Contest) -> str:
     return "size" if contest.goal.objective == "size" else "promise"
 
 
+def _praise(contest: Contest) -> str:
+    order = _order(contest)
+    return (
+        f"first in the order of {order} that keeps the promised quality, by this machine's kernels"
+    )
+
+
 def _judge(
     contest: Contest,
     built: Built,
@@ -118,7 +125,7 @@ def _judge(
     return replace(
         result,
         status="chosen" if why is None else "dropped",
-        reason=why or f"first in the order of {_order(contest)} that keeps the promised quality",
+        reason=why or _praise(contest),
         fidelity=fidelity,
         checks=checks,
     )
