@@ -121,6 +121,7 @@ def _tournament(
         graph=graph.artifact,
         quantization=quantization,
         policy=Policy(**work.settings.policy.model_dump()),
+        turns=turns,
     )
     if stand.device.measures_latency:
         with Bench(work, stand) as bench:

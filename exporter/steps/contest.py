@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from exporter.judge import Policy, assess, mean_speedup, stability_from, summarize
 from exporter.optimize.budget import SearchBudget
@@ -17,6 +17,7 @@ from exporter.optimize.workloads import (
 )
 from exporter.steps.execution import Bench, Built, Stand
 from exporter.steps.quantization import Quantization
+from exporter.steps.schedule import Turns
 from exporter.steps.texts import Texts, TokenizedEvaluation
 from exporter.steps.workspace import Workspace
 from exporter.values import (
@@ -65,6 +66,7 @@ class Contest:
     texts: Texts
     quantization: Quantization
     policy: Policy
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def choosing(self) -> TokenizedEvaluation:

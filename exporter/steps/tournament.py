@@ -84,7 +84,8 @@ def _build_all(
         Artifacts by the recipe's name, and all results in the order of `recipes`.
     """
     built: dict[str, Built] = {}
-    with compilers(contest.stand.target.spec.name, contest.stand.build_threads) as compile_:
+    name, threads = contest.stand.target.spec.name, contest.stand.build_threads
+    with contest.turns.here(), compilers(name, threads) as compile_:
 
         def enter(recipe: Recipe) -> CandidateResult:
             refusal = None if recipe.name in spared else budget.refusal()
@@ -93,7 +94,7 @@ def _build_all(
             return build_candidate(contest, recipe, must_work, compile_, built)
 
         in_order = by_promise(recipes)
-        results = side_by_side([partial(enter, r) for r in in_order], contest.stand.build_threads)
+        results = side_by_side([partial(enter, r) for r in in_order], threads)
     by_name = {result.recipe.name: result for result in results}
     return built, [by_name[recipe.name] for recipe in recipes]
 

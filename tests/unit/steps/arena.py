@@ -21,6 +21,7 @@ from exporter.steps import tournament
 from exporter.steps.contest import Contest, Outcome
 from exporter.steps.execution import Bench, Stand
 from exporter.steps.quantization import Quantization
+from exporter.steps.schedule import Turns
 from exporter.steps.texts import Texts, TokenizedEvaluation
 from exporter.steps.workspace import Workspace
 from exporter.values import EvaluationEmbeddings, EvaluationSet, TextsSummary
@@ -101,6 +102,7 @@ class Arena:
     settings: Mapping[str, object] = field(default_factory=dict)
     policy: Policy = LOOSE
     workload: TokenSequences | None = None
+    turns: Turns = field(default_factory=Turns)
     num_queries: int = 30
     compile_s: float = 0.0
     embed_s: float = 0.0
@@ -175,6 +177,7 @@ class Arena:
             texts=make_texts(self.num_queries, self.workload),
             quantization=Quantization(recipes=(), plans={}),
             policy=self.policy,
+            turns=self.turns,
         )
 
     def _work(self) -> Workspace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from arena import LOOSE, Arena, Runs, tokens_of
 
 from exporter.optimize.workloads import MIX_BATCHED, MIX_SINGLE
 from exporter.steps import tournament
+from exporter.steps.schedule import Turns
 
 # The target's order: baseline, a float, three int8 recipes of falling promise.
 TABLE = {
@@ -212,3 +214,28 @@ def test_the_front_and_who_is_dominated(arena):
     assert "dominated by bfloat16" in reasons(outcome)["int8-mixed"]
     assert "not judged" in reasons(outcome)["int8-weights"]
     assert "dominated" not in reasons(outcome)["int8-weights"]
+
+
+# ------------------------------------------------------------------------ this machine's turn
+
+
+def test_compiling_for_another_device_waits_for_this_machine_s_turn(arena):
+    """Somebody else is timed here: nothing is compiled before that has ended."""
+    turns, timing, ended = Turns(), threading.Event(), threading.Event()
+    made = arena(turns=turns)
+
+    made_while: list[str] = []
+
+    def hold_clock():
+        with turns.here():
+            timing.set()
+            ended.wait(0.5)
+            made_while.extend(made.compiled)
+
+    other = threading.Thread(target=hold_clock)
+    other.start()
+    assert timing.wait(20)
+    made.hold()
+    other.join()
+    assert made_while == []
+    assert made.compiled
