@@ -104,6 +104,7 @@ def _subset(texts: EvaluationSet, queries: IntArray, documents: IntArray) -> Eva
     said = f"{len(queries)} queries and {len(documents)} documents drawn from it"
     return replace(
         texts,
+        name=f"part of {texts.name}",
         query_ids=tuple(texts.query_ids[i] for i in queries),
         queries=query_texts,
         document_ids=tuple(texts.document_ids[i] for i in documents),

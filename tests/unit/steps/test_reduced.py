@@ -86,6 +86,7 @@ def test_a_small_set_is_taken_whole():
 def test_it_says_what_it_is_and_is_another_set():
     few = reduce_evaluation(whole(), num_queries=10, num_documents=30).evaluation.texts
     assert few.note == "shared index; 10 queries and 30 documents drawn from it"
+    assert few.name == "part of t"
     assert few.sha256 != whole().texts.sha256
 
 
