@@ -190,7 +190,7 @@ def _load_plug_in(plug_in: metadata.EntryPoint) -> Target:
     except Exception as error:
         raise _broken(plug_in, f"{type(error).__name__}: {error}") from error
     if not isinstance(target, Target) or not isinstance(target.spec, TargetSpec):
-        raise _broken(plug_in, f"{plug_in.value} is not a target: see targets/contract.py")
+        raise _broken(plug_in, f"{plug_in.value} is not a target: see targets.contract.Target")
     if target.spec.name != plug_in.name:
         raise _broken(plug_in, f"{plug_in.value} calls itself {target.spec.name!r}")
     return target

@@ -15,7 +15,11 @@ of one artifact were seen to differ by up to 15 % on a shared machine."""
 SLOWER_THAN_FP32 = 0.85
 """A candidate this much slower than FP32 in the heat cannot win (see `HEAT_MARGIN`)."""
 
-MAX_FINALISTS = 2
+TIE = 0.05
+"""Finalists this close to the fastest are as fast: single runs on one machine differ by that."""
+
+MAX_FASTEST = 2
+"""Of the final by speed alone; the closest to FP32 and the fastest float come besides."""
 
 _DECIDING: Mapping[Objective, str] = {"latency": MIX_SINGLE, "throughput": MIX_BATCHED}
 _PRAISE: Mapping[Objective, str] = {
@@ -28,11 +32,21 @@ _PRAISE: Mapping[Objective, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrant:
-    """A candidate as the race sees it; `speedup` is over FP32 on the mixes that decide."""
+    """A candidate as the race sees it.
+
+    Args:
+        name: of its recipe.
+        speedup: over FP32 on the mixes that decide.
+        size_bytes: of its artifact.
+        closeness: to FP32, larger is closer; only compared.
+        is_float: nothing of it is int8.
+    """
 
     name: str
     speedup: float
     size_bytes: int = 0
+    closeness: tuple[float, ...] = ()
+    is_float: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +75,11 @@ class Goal:
         """The deciding mixes in words."""
         return "the mixes" if len(self.mixes) > 1 else self.mixes[0]
 
-    @property
-    def praise(self) -> str:
-        """Why the winner wins."""
+    def praise_of(self, winner: str, entrants: Sequence[Entrant]) -> str:
+        """Why the winner of these entrants wins."""
+        fastest = self.ranked(entrants)[0].name if entrants else winner
+        if fastest != winner:
+            return f"as fast as {fastest} within {TIE:.0%}, and closer to FP32"
         verb = "keeps" if self.objective == "size" else "that keeps"
         return f"{_PRAISE[self.objective]} {verb} the promised quality"
 
@@ -76,6 +92,21 @@ class Goal:
             return (-one.speedup,)
         fast_enough = one.speedup >= self.min_speedup
         return (0.0, one.size_bytes, -one.speedup) if fast_enough else (1.0, -one.speedup)
+
+    def winner(self, entrants: Sequence[Entrant]) -> Entrant:
+        """Return the one that is taken: of those as fast as the fastest, the closest to FP32.
+
+        A difference that a second run may turn round must not cost any quality. For the size,
+        the first in rank.
+
+        Args:
+            entrants: at least one.
+        """
+        ranked = self.ranked(entrants)
+        if self.objective == "size":
+            return ranked[0]
+        bar = ranked[0].speedup * (1.0 - TIE)
+        return max((one for one in ranked if one.speedup >= bar), key=lambda one: one.closeness)
 
     def why_beaten(self, one: Entrant, leader: Entrant | None) -> str | None:
         """Say why an entrant of the heat cannot win any more; None: it may.
@@ -112,21 +143,26 @@ class Goal:
         """Return those of the heat that may yet win, the best first.
 
         Two rounds give no interval worth the name, so a fixed margin stands for it: out is
-        who stays behind the fastest even at the friendly end of it. For the size, the
-        smallest that is fast enough beyond doubt comes as well, or else the fastest.
+        who stays behind the fastest even at the friendly end of it. Of the others the fastest
+        meet, and with them the closest to FP32 and the fastest float, which win a tie. For
+        the size, the smallest that is fast enough beyond doubt comes as well, or else the
+        fastest.
         """
         if self.objective == "size":
             return self._small_finalists(entrants)
         ranked = self.ranked(entrants)
-        bar = self._sure(ranked[0]) if ranked else 0.0
-        return tuple(one.name for one in ranked if one.speedup >= bar)[:MAX_FINALISTS]
+        hopeful = [one for one in ranked if one.speedup >= self._sure(ranked[0])]
+        closest = sorted(hopeful, key=lambda one: one.closeness, reverse=True)[:1]
+        floats = [one for one in hopeful if one.is_float][:1]
+        names = {one.name for one in (*hopeful[:MAX_FASTEST], *closest, *floats)}
+        return tuple(one.name for one in ranked if one.name in names)
 
     def _small_finalists(self, entrants: Sequence[Entrant]) -> tuple[str, ...]:
         by_size = sorted(entrants, key=lambda one: (one.size_bytes, -one.speedup))
         hopeful = [one for one in by_size if one.speedup >= SLOWER_THAN_FP32 * self.min_speedup]
         sure = [one for one in by_size if self._sure(one) >= self.min_speedup]
         fastest = sorted(hopeful, key=lambda one: -one.speedup)
-        names = [one.name for one in (*hopeful[:MAX_FINALISTS], *(sure or fastest)[:1])]
+        names = [one.name for one in (*hopeful[:MAX_FASTEST], *(sure or fastest)[:1])]
         return tuple(dict.fromkeys(names))
 
     def comparison(self, one: Entrant, winner: Entrant) -> str:
@@ -135,6 +171,11 @@ class Goal:
             return (
                 f"{_megabytes(one)} at {one.speedup:.2f}x FP32, "
                 f"{winner.name} {_megabytes(winner)} at {winner.speedup:.2f}x"
+            )
+        if one.speedup > winner.speedup and one.closeness < winner.closeness:
+            return (
+                f"{one.speedup:.2f}x FP32 on {self.where}, not clearly more than {winner.name} "
+                f"({winner.speedup:.2f}x), which is closer to FP32"
             )
         return f"{one.speedup:.2f}x FP32 on {self.where}, {winner.name} {winner.speedup:.2f}x"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from exporter.values import CandidateResult
+from exporter.values import CandidateResult, Fidelity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,14 @@ class Point:
     def closeness(self) -> tuple[float, float]:
         """What is compared, the first difference decides."""
         return self.overlap, self.mean_cosine
+
+
+def closeness_of(fidelity: Fidelity | None) -> tuple[float, float]:
+    """Return what tells how close to FP32 a candidate is; the first difference decides."""
+    if fidelity is None:
+        return 0.0, 0.0
+    overlap = fidelity.overlap_at_k
+    return (overlap.value if overlap else 0.0, fidelity.mean_cosine.value)
 
 
 def dominates(one: Point, other: Point) -> bool:
@@ -73,13 +81,8 @@ def _point(result: CandidateResult, speedups: Mapping[str, float]) -> Point | No
     name, fidelity = result.recipe.name, result.fidelity
     if fidelity is None or name not in speedups:
         return None
-    overlap = fidelity.overlap_at_k
-    return Point(
-        name=name,
-        speedup=speedups[name],
-        overlap=overlap.value if overlap else 0.0,
-        mean_cosine=fidelity.mean_cosine.value,
-    )
+    overlap, mean_cosine = closeness_of(fidelity)
+    return Point(name=name, speedup=speedups[name], overlap=overlap, mean_cosine=mean_cosine)
 
 
 def _marked(result: CandidateResult, by_name: Mapping[str, str | None]) -> CandidateResult:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from exporter.optimize.goal import Entrant, Goal
+from exporter.optimize.pareto import closeness_of
 from exporter.values import CandidateResult, Estimate
 from targets.contract import Check, Recipe
 from targets.errors import ConfigError
@@ -95,10 +96,11 @@ def choose(
     """
     eligible = [result for result in results if result.status == "eligible"]
     in_race = [one for one in eligible if one.recipe.name not in out_of_race]
-    ranked = goal.ranked([entrant_of(result, speedups) for result in in_race])
-    winner = forced or (ranked[0].name if ranked else results[0].recipe.name)
+    racing = [entrant_of(result, speedups) for result in in_race]
+    winner = forced or (goal.winner(racing).name if racing else results[0].recipe.name)
+    praise = "asked for" if forced else goal.praise_of(winner, racing)
     best = next(result for result in results if result.recipe.name == winner)
-    return tuple(_settled(result, best, speedups, forced, goal) for result in results)
+    return tuple(_settled(result, best, speedups, praise, goal) for result in results)
 
 
 def entrant_of(
@@ -110,6 +112,8 @@ def entrant_of(
         name=name,
         speedup=speedups[name].value if name in speedups else unknown,
         size_bytes=result.size_bytes or 0,
+        closeness=closeness_of(result.fidelity),
+        is_float=is_float(result.recipe),
     )
 
 
@@ -117,13 +121,12 @@ def _settled(
     result: CandidateResult,
     winner: CandidateResult,
     speedups: Mapping[str, Estimate],
-    forced: str | None,
+    praise: str,
     goal: Goal,
 ) -> CandidateResult:
     name = result.recipe.name
     if result is winner:
-        reason = "asked for" if forced else goal.praise
-        return replace(result, status="chosen", reason=reason)
+        return replace(result, status="chosen", reason=praise)
     if result.status != "eligible" or name not in speedups or winner.recipe.name not in speedups:
         return result
     reason = goal.comparison(entrant_of(result, speedups), entrant_of(winner, speedups))

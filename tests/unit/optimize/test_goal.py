@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.optimize.goal import HEAT_MARGIN, SLOWER_THAN_FP32, Entrant, Goal
+from exporter.optimize.goal import HEAT_MARGIN, SLOWER_THAN_FP32, TIE, Entrant, Goal
 
 MIXES = ("mix-single", "mix-batched")
 FASTEST = Goal()
 SMALLEST = Goal(objective="size")
 
 
-def entrant(name: str, speedup: float, size_mb: float = 1.0) -> Entrant:
-    return Entrant(name=name, speedup=speedup, size_bytes=int(size_mb * 1e6))
+def entrant(name: str, speedup: float, size_mb: float = 1.0, overlap: float = 0.0) -> Entrant:
+    return Entrant(
+        name=name,
+        speedup=speedup,
+        size_bytes=int(size_mb * 1e6),
+        closeness=(overlap, 0.0),
+        is_float=name in ("float32", "bfloat16"),
+    )
 
 
 def names(entrants) -> list[str]:
@@ -106,6 +112,37 @@ def test_the_heat_keeps_who_may_yet_win():
 
 def test_the_final_is_small():
     assert FASTEST.finalists([entrant(name, 2.0) for name in "abcde"]) == ("a", "b")
+
+
+def test_the_closest_and_the_fastest_float_come_to_the_final_besides():
+    heat = [
+        entrant("int8", 3.0, overlap=0.95),
+        entrant("static", 2.9, overlap=0.96),
+        entrant("quarter", 2.7, overlap=0.98),
+        entrant("half", 2.8, overlap=0.97),
+        entrant("bfloat16", 2.6, overlap=0.97),
+        entrant("float32", 1.0, overlap=1.0),
+    ]
+    assert FASTEST.finalists(heat) == ("int8", "static", "quarter", "bfloat16")
+
+
+def test_a_tie_goes_to_the_one_closer_to_fp32():
+    level, behind = 3.0 * (1 - TIE) + 0.01, 3.0 * (1 - TIE) - 0.01
+    int8, near = entrant("int8", 3.0, overlap=0.96), entrant("bfloat16", level, overlap=0.99)
+    assert FASTEST.winner([int8, near]) is near
+    assert FASTEST.praise_of("bfloat16", [int8, near]) == (
+        "as fast as int8 within 5%, and closer to FP32"
+    )
+    assert "not clearly more than bfloat16 (2.86x), which is closer" in (
+        FASTEST.comparison(int8, near)
+    )
+    assert FASTEST.winner([int8, entrant("bfloat16", behind, overlap=0.99)]) is int8
+    assert FASTEST.winner([int8, entrant("worse", level, overlap=0.95)]) is int8
+
+
+def test_for_the_size_a_tie_in_speed_decides_nothing():
+    small, near = entrant("small", 3.0, 23, overlap=0.96), entrant("near", 3.0, 45, overlap=0.99)
+    assert SMALLEST.winner([near, small]) is small
 
 
 def test_nobody_ran():

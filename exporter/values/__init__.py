@@ -1,0 +1,90 @@
+"""The frozen values that the stages hand to each other through the pipeline.
+
+A leaf of the house: every stage may import it, it imports only the contract.
+"""
+
+from exporter.values.compatibility import (
+    Compatibility,
+    CompatibilityCell,
+    Exchange,
+    SpaceMember,
+)
+from exporter.values.encoder import (
+    EncoderSpec,
+    ParityReport,
+)
+from exporter.values.fidelity import (
+    Estimate,
+    Fidelity,
+    LabelMetric,
+    LengthSlice,
+    Stability,
+    WorstText,
+)
+from exporter.values.latency import (
+    Latency,
+    TimedSeries,
+)
+from exporter.values.quantization import (
+    LayerSensitivity,
+    MethodScore,
+    QuantizationSummary,
+)
+from exporter.values.record import (
+    ExportRecord,
+    Provenance,
+    ShippedFile,
+    TargetResult,
+)
+from exporter.values.texts import (
+    EvaluationEmbeddings,
+    EvaluationSet,
+    EvaluationSplits,
+    Judgements,
+    ScoredPairs,
+    TextSet,
+    TextsSummary,
+    fingerprint_texts,
+)
+from exporter.values.tournament import (
+    OBJECTIVES,
+    CandidateResult,
+    Objective,
+    VariantResult,
+)
+
+__all__ = [
+    "OBJECTIVES",
+    "CandidateResult",
+    "Compatibility",
+    "CompatibilityCell",
+    "EncoderSpec",
+    "Estimate",
+    "EvaluationEmbeddings",
+    "EvaluationSet",
+    "EvaluationSplits",
+    "Exchange",
+    "ExportRecord",
+    "Fidelity",
+    "Judgements",
+    "LabelMetric",
+    "Latency",
+    "LayerSensitivity",
+    "LengthSlice",
+    "MethodScore",
+    "Objective",
+    "ParityReport",
+    "Provenance",
+    "QuantizationSummary",
+    "ScoredPairs",
+    "ShippedFile",
+    "SpaceMember",
+    "Stability",
+    "TargetResult",
+    "TextSet",
+    "TextsSummary",
+    "TimedSeries",
+    "VariantResult",
+    "WorstText",
+    "fingerprint_texts",
+]

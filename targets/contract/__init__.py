@@ -1,0 +1,103 @@
+"""What every target, device and stage agrees on: frozen values and protocols.
+
+Only the standard library and numpy are imported here, so that a vendor's plug-in
+and the runner's client can depend on it without pulling in any runtime.
+"""
+
+from targets.contract.artifacts import (
+    ArtifactFile,
+    CompiledArtifact,
+    CompileRequest,
+)
+from targets.contract.graph import (
+    OnnxArtifact,
+    TensorSpec,
+)
+from targets.contract.hardware import (
+    Availability,
+    Hardware,
+    TargetSpec,
+)
+from targets.contract.judgement import (
+    Check,
+    Interval,
+    Verdict,
+)
+from targets.contract.progress import (
+    Progress,
+    no_progress,
+)
+from targets.contract.protocols import (
+    Device,
+    Runner,
+    Target,
+    Tunable,
+    variants_of,
+)
+from targets.contract.recipes import (
+    CALIBRATORS,
+    PRECISIONS,
+    Calibrator,
+    IntegerScheme,
+    LayerOverride,
+    Precision,
+    QdqScheme,
+    Quantizer,
+    Recipe,
+    Switch,
+)
+from targets.contract.running import (
+    ALONE,
+    Batching,
+    ExecutedPrecision,
+    RunnerInfo,
+    RunPlan,
+    RuntimeVariant,
+    Workload,
+)
+from targets.contract.tokens import (
+    FloatArray,
+    IntArray,
+    TokenSequences,
+)
+
+__all__ = [
+    "ALONE",
+    "CALIBRATORS",
+    "PRECISIONS",
+    "ArtifactFile",
+    "Availability",
+    "Batching",
+    "Calibrator",
+    "Check",
+    "CompileRequest",
+    "CompiledArtifact",
+    "Device",
+    "ExecutedPrecision",
+    "FloatArray",
+    "Hardware",
+    "IntArray",
+    "IntegerScheme",
+    "Interval",
+    "LayerOverride",
+    "OnnxArtifact",
+    "Precision",
+    "Progress",
+    "QdqScheme",
+    "Quantizer",
+    "Recipe",
+    "RunPlan",
+    "Runner",
+    "RunnerInfo",
+    "RuntimeVariant",
+    "Switch",
+    "Target",
+    "TargetSpec",
+    "TensorSpec",
+    "TokenSequences",
+    "Tunable",
+    "Verdict",
+    "Workload",
+    "no_progress",
+    "variants_of",
+]
