@@ -23,6 +23,7 @@ from targets.contract.judgement import (
     Interval,
     Verdict,
 )
+from targets.contract.preparation import FinishRequest, Preparable, Structure
 from targets.contract.progress import (
     Progress,
     no_progress,
@@ -74,6 +75,7 @@ __all__ = [
     "CompiledArtifact",
     "Device",
     "ExecutedPrecision",
+    "FinishRequest",
     "FloatArray",
     "Hardware",
     "IntArray",
@@ -82,6 +84,7 @@ __all__ = [
     "LayerOverride",
     "OnnxArtifact",
     "Precision",
+    "Preparable",
     "Progress",
     "QdqScheme",
     "Quantizer",
@@ -90,6 +93,7 @@ __all__ = [
     "Runner",
     "RunnerInfo",
     "RuntimeVariant",
+    "Structure",
     "Switch",
     "Target",
     "TargetSpec",
