@@ -18,6 +18,10 @@ SLOWER_THAN_FP32 = 0.85
 TIE = 0.05
 """Finalists this close to the fastest are as fast: single runs on one machine differ by that."""
 
+FLOAT_TIE = 0.1
+"""So close a float finalist is taken before int8, which costs neighbours for certain and would
+have to be proven faster than float by a second, independent timing."""
+
 MAX_FASTEST = 2
 """Of the final by speed alone; the closest to FP32 and the fastest float come besides."""
 
@@ -79,7 +83,9 @@ class Goal:
         """Why the winner of these entrants wins."""
         fastest = self.ranked(entrants)[0].name if entrants else winner
         if fastest != winner:
-            return f"as fast as {fastest} within {TIE:.0%}, and closer to FP32"
+            by_name = {one.name: one for one in entrants}
+            tie = _tie(by_name[winner]) if winner in by_name else TIE
+            return f"as fast as {fastest} within {tie:.0%}, and closer to FP32"
         verb = "keeps" if self.objective == "size" else "that keeps"
         return f"{_PRAISE[self.objective]} {verb} the promised quality"
 
@@ -105,8 +111,9 @@ class Goal:
         ranked = self.ranked(entrants)
         if self.objective == "size":
             return ranked[0]
-        bar = ranked[0].speedup * (1.0 - TIE)
-        return max((one for one in ranked if one.speedup >= bar), key=lambda one: one.closeness)
+        fastest = ranked[0].speedup
+        level = [one for one in ranked if one.speedup >= fastest * (1.0 - _tie(one))]
+        return max(level, key=lambda one: one.closeness)
 
     def why_beaten(self, one: Entrant, leader: Entrant | None) -> str | None:
         """Say why an entrant of the heat cannot win any more; None: it may.
@@ -178,6 +185,10 @@ class Goal:
                 f"({winner.speedup:.2f}x), which is closer to FP32"
             )
         return f"{one.speedup:.2f}x FP32 on {self.where}, {winner.name} {winner.speedup:.2f}x"
+
+
+def _tie(one: Entrant) -> float:
+    return FLOAT_TIE if one.is_float else TIE
 
 
 def _megabytes(one: Entrant) -> str:
