@@ -22,6 +22,7 @@ from exporter.steps.compilers import Compile, compilers, side_by_side
 from exporter.steps.contest import Contest, Outcome
 from exporter.steps.execution import Built, Ingredients, build_artifact
 from exporter.steps.judging import Candidates, judge_all
+from exporter.steps.play_off import play_off
 from exporter.steps.variants import Tuned, run_alike, tune
 from exporter.values import CandidateResult, Estimate, EvaluationEmbeddings, Latency
 from targets.contract import Recipe
@@ -65,10 +66,17 @@ def hold_tournament(
     final = {} if forced else _final(contest, results, built, heat)
     unbuilt = [*map(_not_backed, unbacked), *map(_superseded, contest.quantization.superseded)]
     settled = _settle(contest, [*results, *unbuilt], heat, final, forced)
-    winner = next(result for result in settled if result.status == "chosen")
-    chosen = built[winner.recipe.name]
-    tuned = Tuned(built=chosen) if forced else tune(contest, chosen, budget)
+    if forced:
+        return _outcome(contest, settled, built, Tuned(built=built[forced]))
+    tuned = tune(contest, built[_winner(settled)], budget)
+    settled = play_off(contest, settled, built, tuned)
+    if _winner(settled) != tuned.built.recipe.name:
+        tuned = tune(contest, built[_winner(settled)], budget)
     return _outcome(contest, settled, built, tuned)
+
+
+def _winner(results: Sequence[CandidateResult]) -> str:
+    return next(result.recipe.name for result in results if result.status == "chosen")
 
 
 def _build_all(

@@ -18,6 +18,7 @@ from onnx import helper
 from targets.errors import CompileError
 from targets.quantization.editing import GraphEditor
 from targets.quantization.embeddings_qdq import store_embeddings
+from targets.quantization.folding import fold_divisors
 from targets.quantization.graph import attribute, opset_version, to_floats
 from targets.quantization.integers import (
     UNSIGNED_SHIFT,
@@ -45,6 +46,7 @@ def insert_qdq(model: onnx.ModelProto, plan: QdqPlan) -> onnx.ModelProto:
     _require_float_graph(model)
     known = {layer.node: layer for layer in read_layers(model).linears}
     _require_fitting(plan, known)
+    model, plan, _ = fold_divisors(model, plan)
     writer = _Writer(model)
     for one in sorted(plan.layers, key=lambda one: writer.editor.position(one.layer.node)):
         writer.write(one)
@@ -121,7 +123,7 @@ class _Writer:
         return self._activations[key]
 
     def _smoothed(self, plan: LayerPlan, divisor: NDArray[np.float32]) -> str:
-        """Put a product with 1 / divisor behind an activation; runtimes fuse it into the pair."""
+        """Put a product with 1 / divisor behind an activation, where it could not be folded."""
         editor, layer = self.editor, plan.layer
         fan_in = editor.index.tensors[layer.weight].dims[1 - layer.output_axis]
         require_shape(plan, "divisor", divisor, (fan_in,))

@@ -5,7 +5,7 @@ Nothing is compiled and nothing runs: figures stand in a table, and the clock mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,6 +54,9 @@ HARDWARE = Hardware(
 )
 
 
+Effect = Mapping[str, object] | Callable[[str], Mapping[str, object]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
     """How a recipe, or a variant of one, runs.
@@ -91,14 +94,13 @@ class Arena:
     Args:
         table: recipe name → how it runs; the first is the baseline, names with "int8" are
             quantized.
-        variants: variant name → changes of its plan with how it changes the recipe's run.
+        variants: variant name → changes of its plan with how it changes the run of any recipe,
+            or of the one whose name is given.
     """
 
     folder: Path
     table: Mapping[str, Runs]
-    variants: Mapping[str, tuple[Mapping[str, object], Mapping[str, object]]] = field(
-        default_factory=dict
-    )
+    variants: Mapping[str, tuple[Mapping[str, object], Effect]] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
     policy: Policy = LOOSE
     workload: TokenSequences | None = None
@@ -152,7 +154,9 @@ class Arena:
         runs = self.table[plan.options["recipe"]]
         variant = plan.options.get("variant")
         if variant is not None:
-            runs = replace(runs, **dict(self.variants[variant][1]))
+            effect = self.variants[variant][1]
+            found = effect(plan.options["recipe"]) if callable(effect) else effect
+            runs = replace(runs, **dict(found))
         if runs.crashes:
             raise RunnerCrashedError("it died", why="for a test")
         return ArenaRunner(self, plan, runs)
