@@ -61,6 +61,10 @@ INTEL_FAMILY_6: Mapping[int, str] = {
     221: "clearwaterforest",
 }
 
+AMX_FEATURE = "amx_tile"
+AMX_FAMILIES = frozenset({"sapphirerapids", "emeraldrapids", "graniterapids"})
+"""A hypervisor may show AMX together with the model number of a CPU that never had it."""
+
 INTEL_SKYLAKE_SERVER_MODEL = 85
 """Three server generations share this number and differ in their flags."""
 SKYLAKE_SERVER_STEPS: tuple[tuple[str, str], ...] = (
@@ -196,7 +200,9 @@ def name_x86(vendor: str, family: int, model: int, features: frozenset[str]) -> 
     if vendor == "GenuineIntel" and family == 6:
         if model == INTEL_SKYLAKE_SERVER_MODEL:
             return _first(SKYLAKE_SERVER_STEPS, features) or _level(features)
-        return INTEL_FAMILY_6.get(model) or _level(features)
+        known = INTEL_FAMILY_6.get(model)
+        impossible = AMX_FEATURE in features and known not in AMX_FAMILIES
+        return known if known and not impossible else _level(features)
     if vendor == "AuthenticAMD":
         for models, name in AMD_MODELS.get(family, ()):
             if model in models:

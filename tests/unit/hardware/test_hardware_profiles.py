@@ -168,3 +168,16 @@ def test_fingerprints_are_stable_and_differ():
     alias, row = cpu_profile("graviton2"), cpu_profile("neoverse-n1")
     assert alias.hardware(2, 5).fingerprint == row.hardware(2, 9).fingerprint
     assert row.hardware(1, 1).fingerprint != row.hardware(2, 1).fingerprint
+
+
+def test_a_model_number_that_the_live_features_refute_is_not_believed():
+    rocket_lake = frozenset(ROWS["rocketlake"].features) if "rocketlake" in ROWS else frozenset()
+    level_4 = rocket_lake | {
+        *("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "bmi1", "bmi2", "fma"),
+        *("f16c", "abm", "movbe", "xsave", "avx", "sse4_2", "sse4_1", "ssse3", "popcnt", "cx16"),
+        "lahf_lm",
+    }
+    assert name_x86("GenuineIntel", 6, 167, level_4) == "rocketlake"
+    found = name_x86("GenuineIntel", 6, 167, level_4 | {"amx_tile", "amx_int8", "amx_bf16"})
+    assert found == "x86_64_v4"
+    assert name_x86("GenuineIntel", 6, 143, level_4 | {"amx_tile"}) == "sapphirerapids"
