@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from targets.artifacts import artifact_file, built_artifact
 from targets.contract import (
-    ArtifactFile,
     CompiledArtifact,
     CompileRequest,
     Hardware,
@@ -28,7 +28,6 @@ from targets.contract import (
     TargetSpec,
 )
 from targets.errors import StorageError
-from targets.hashing import sha256_file
 from targets.onnxruntime.recipes import recipes_for
 from targets.onnxruntime.sdk import DISTRIBUTION, EXTRA, import_onnxruntime, versions
 from targets.onnxruntime.target import OnnxRuntimeTarget
@@ -98,16 +97,11 @@ class MobileTarget(OnnxRuntimeTarget):
             raise StorageError(
                 f"{request.output_dir} cannot be written", why=str(error), hint="free space"
             ) from error
-        return CompiledArtifact(
-            directory=request.output_dir,
-            files=tuple(_describe(request.output_dir, path) for path in paths),
-            target=self.spec.name,
-            recipe=request.recipe,
-            built_from=request.graph.sha256,
-            device_requirement=request.recipe.requires,
-            tool_versions=versions(),
-            compile_s=time.perf_counter() - started,
-        )
+        files = [
+            artifact_file(path, request.output_dir, on_device=path.name == ORT_MODEL)
+            for path in paths
+        ]
+        return built_artifact(request, self.spec.name, files, versions(), started)
 
     def run_plan(
         self, artifact: CompiledArtifact, graph: OnnxArtifact, pad_token_id: int, num_threads: int
@@ -180,12 +174,3 @@ def _write(graph: Path, request: CompileRequest) -> list[Path]:
     onnx_model.parent.mkdir()
     shutil.copyfile(graph, onnx_model)
     return paths
-
-
-def _describe(root: Path, path: Path) -> ArtifactFile:
-    return ArtifactFile(
-        path=path.relative_to(root).as_posix(),
-        sha256=sha256_file(path),
-        size_bytes=path.stat().st_size,
-        on_device=path == root / ORT_MODEL,
-    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from targets.artifacts import artifact_file, built_artifact, plan_to_run
 from targets.contract import (
-    ArtifactFile,
     Availability,
     CompiledArtifact,
     CompileRequest,
@@ -19,7 +19,6 @@ from targets.contract import (
     TargetSpec,
 )
 from targets.errors import NotInstalledError
-from targets.hashing import sha256_file
 from targets.onnxruntime.recipes import (
     BLOCK_FEATURES,
     INT8_FEATURES,
@@ -128,29 +127,19 @@ class OnnxRuntimeTarget:
         require_loadable(path, request.recipe.name)
         external = path.with_name(f"{path.name}_data")
         paths = [path, *([external] if external.is_file() else [])]
-        return CompiledArtifact(
-            directory=request.output_dir,
-            files=tuple(_describe(one) for one in paths),
-            target=self.spec.name,
-            recipe=request.recipe,
-            built_from=request.graph.sha256,
-            device_requirement=request.recipe.requires,
-            tool_versions=versions(),
-            compile_s=time.perf_counter() - started,
-        )
+        files = [artifact_file(one) for one in paths]
+        return built_artifact(request, self.spec.name, files, versions(), started)
 
     def run_plan(
         self, artifact: CompiledArtifact, graph: OnnxArtifact, pad_token_id: int, num_threads: int
     ) -> RunPlan:
         """Say what the runner must load, with every option that changes results or speed."""
-        return RunPlan(
+        return plan_to_run(
+            artifact,
+            graph,
+            pad_token_id,
             adapter=ADAPTER,
-            model=artifact.directory / artifact.files[0].path,
-            inputs=tuple(tensor.name for tensor in graph.inputs),
             output=EMBEDDING,
-            pad_token_id=pad_token_id,
-            embedding_dim=graph.embedding_dim,
-            max_seq_length=graph.max_seq_length,
             options=dict(DEFAULTS),
             length_multiple=LENGTH_MULTIPLE,
             max_batch_tokens=MAX_BATCH_TOKENS,
@@ -181,10 +170,6 @@ def file_stem(recipe: Recipe, hardware: Hardware) -> str:
         return _BLOCK_NAMES[recipe.precision]
     names = (name for feature, name in _ISA_NAMES if feature in hardware.features)
     return next(names, QUANTIZED)
-
-
-def _describe(path: Path) -> ArtifactFile:
-    return ArtifactFile(path=path.name, sha256=sha256_file(path), size_bytes=path.stat().st_size)
 
 
 def _telling_features(hardware: Hardware) -> tuple[str, ...]:

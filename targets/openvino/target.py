@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from targets.artifacts import artifact_file, built_artifact, plan_to_run
 from targets.contract import (
-    ArtifactFile,
     Availability,
     CompiledArtifact,
     CompileRequest,
@@ -25,7 +25,6 @@ from targets.contract import (
 )
 from targets.errors import NotInstalledError
 from targets.hardware.precisions import BACKINGS
-from targets.hashing import sha256_file
 from targets.openvino.ir import GROUP_SIZE, read_graph, write_ir
 from targets.openvino.layers import find_layers, nodes_kept_float, nodes_matching
 from targets.openvino.quantize import calibration_batches, compress_weights, quantize
@@ -113,29 +112,19 @@ class OpenVinoTarget:
 
             keep_float32(paths[0])
         options = _write_loader_options(request.recipe, request.output_dir)
-        return CompiledArtifact(
-            directory=request.output_dir,
-            files=tuple(_describe(path) for path in (*paths, options)),
-            target=self.spec.name,
-            recipe=request.recipe,
-            built_from=request.graph.sha256,
-            device_requirement=request.recipe.requires,
-            tool_versions=versions(),
-            compile_s=time.perf_counter() - started,
-        )
+        files = [artifact_file(path) for path in (*paths, options)]
+        return built_artifact(request, self.spec.name, files, versions(), started)
 
     def run_plan(
         self, artifact: CompiledArtifact, graph: OnnxArtifact, pad_token_id: int, num_threads: int
     ) -> RunPlan:
         """Say what the runner must load, with every property that changes results or speed."""
-        return RunPlan(
+        return plan_to_run(
+            artifact,
+            graph,
+            pad_token_id,
             adapter=ADAPTER,
-            model=artifact.directory / artifact.files[0].path,
-            inputs=tuple(tensor.name for tensor in graph.inputs),
             output=EMBEDDING,
-            pad_token_id=pad_token_id,
-            embedding_dim=graph.embedding_dim,
-            max_seq_length=graph.max_seq_length,
             options=_options(artifact.recipe, num_threads),
             length_multiple=_LENGTH_MULTIPLE,
             max_batch_tokens=_MAX_BATCH_TOKENS,
@@ -210,10 +199,6 @@ def _options(recipe: Recipe, num_threads: int) -> dict[str, str]:
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": str(num_threads),
     }
-
-
-def _describe(path: Path) -> ArtifactFile:
-    return ArtifactFile(path=path.name, sha256=sha256_file(path), size_bytes=path.stat().st_size)
 
 
 def _telling_features(hardware: Hardware) -> tuple[str, ...]:

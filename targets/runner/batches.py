@@ -14,8 +14,8 @@ from .plan import BatchRules, Inputs, RunnerFailure, SessionPlan, TokenArray
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _SHAPE_SEED = 20240229
-_PLAIN_IDS = np.arange(5, 900, dtype=np.int64)
-"""Behind the special ids of the BERT, RoBERTa and T5 vocabularies, inside every one of them."""
+_PLAIN_IDS = np.arange(5, 100, dtype=np.int64)
+"""Behind the special ids of the BERT, RoBERTa and T5 vocabularies, inside the smallest of them."""
 
 
 @dataclass(frozen=True, slots=True)

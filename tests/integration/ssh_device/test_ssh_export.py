@@ -26,7 +26,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("inputs")
     lines = [
         f"{WORDS[i % 11]} {WORDS[(i * 5 + 2) % 11]} number {i} at the {WORDS[(i * 7 + 4) % 11]}"
-        for i in range(420)
+        for i in range(520)
     ]
     calibration, evaluation = folder / "calibration.txt", folder / "evaluation.txt"
     calibration.write_text("\n".join(lines[:120]))
@@ -81,6 +81,7 @@ def test_a_board_is_verified_and_timed_like_this_machine(inputs, home, far):
 
 def test_a_board_that_is_gone_is_its_own_row_and_the_other_s_results_stay(inputs, home):
     code, said, report = export(inputs, home, "--device", "local", "--device", "ssh://gone")
+    assert report, said
     rows = {row["device"]: row for row in report["targets"]}
     assert rows["local"]["status"] == "verified", said
     assert rows["ssh://gone"]["status"] in ("not_run", "failed")
