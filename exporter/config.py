@@ -97,7 +97,7 @@ def _device_names(given: object) -> object:
 
 
 DeviceNames = Annotated[tuple[str, ...], BeforeValidator(_device_names)]
-"""Devices, each `DEVICE` or `TARGET=DEVICE`."""
+"""Devices, each `DEVICE` or `TARGET=DEVICE`; one name stands for a list of one."""
 
 LayerPrecisions = Annotated[tuple[tuple[str, Precision], ...], BeforeValidator(_layer_pairs)]
 """Layers by a pattern of their module paths, each with the precision that it must have."""
@@ -108,7 +108,8 @@ class Settings(BaseModel):
 
     `workload` is "queries", "documents", "mixed", or a file of texts; `search_budget_s` bounds
     each target's tournament (None: no limit); `embeddings` is the precision of embedding
-    tables (None: what each recipe says).
+    tables (None: what each recipe says); `compute_capability` names the GPUs that are prepared
+    for where none is here ("8.9"; none: each target's default).
     """
 
     model_config = _FROZEN
@@ -128,6 +129,7 @@ class Settings(BaseModel):
     objective: Objective = "balanced"
     workload: str = Field("mixed", min_length=1)
     search_budget_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    compute_capability: DeviceNames = ()
     threads: int | None = Field(None, ge=1)
     output: Path = Path("out")
     calibration: str | None = None

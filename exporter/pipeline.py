@@ -18,6 +18,7 @@ from exporter.steps.certify import certify
 from exporter.steps.contest import Contest
 from exporter.steps.execution import Bench, Ingredients, Stand
 from exporter.steps.meanwhile import compiled_meanwhile
+from exporter.steps.prepare import prepare
 from exporter.steps.quantization import quantize_layers
 from exporter.steps.reduced import reduce_evaluation
 from exporter.steps.schedule import Turns, run_stands
@@ -123,7 +124,12 @@ def _tournament(
         policy=Policy(**work.settings.policy.model_dump()),
         turns=turns,
     )
-    if stand.device.measures_latency:
+    if stand.prepares:
+        with turns.here(), Bench(work, stand) as bench:
+            contest = hold(stand=stand, bench=bench, texts=texts)
+            outcome = choose_untimed(contest, quantization.recipes, dev_reference)
+            result = prepare(contest, outcome, test_reference)
+    elif stand.measures_latency:
         with Bench(work, stand) as bench:
             turns.on_interrupt(bench.end)
             contest = hold(stand=stand, bench=bench, texts=texts)

@@ -27,6 +27,8 @@ BUILT_IN: Mapping[str, str] = {
     "openvino": "targets.openvino.target:OpenVinoTarget",
     "onnxruntime": "targets.onnxruntime.target:OnnxRuntimeTarget",
     "onnxruntime-mobile": "targets.onnxruntime.mobile:MobileTarget",
+    "tensorrt": "targets.tensorrt.target:TensorRtTarget",
+    "tensorrt-rtx": "targets.tensorrt.rtx:TensorRtRtxTarget",
 }
 """Name → "module:class" of our own targets."""
 LOCAL = "local"

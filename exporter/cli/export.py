@@ -129,6 +129,14 @@ def export(
             panel=_RUN,
         ),
     ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        _option(
+            "--compute-capability",
+            help="GPU that is prepared for where none is here, 8.9 or sm_89; repeatable [8.9].",
+            panel=_RUN,
+        ),
+    ] = None,
     threads: Annotated[
         int | None, _option("--threads", help="CPU threads [all cores].", panel=_RUN)
     ] = None,
@@ -196,6 +204,7 @@ def export(
         "eval": evaluation,
         "field": field,
         "device": tuple(device or ()) or None,
+        "compute_capability": tuple(compute_capability or ()) or None,
         "threads": threads,
         "seed": seed,
         "cache": cache,

@@ -12,7 +12,7 @@ from exporter.judge.gate import not_run
 from exporter.judge.latency import samples_for_percentile, summarize
 from exporter.judge.neighbours import overlap_at_k
 from exporter.judge.policy import Policy
-from exporter.judge.precision import judge_precision
+from exporter.judge.precision import PRECISION, judge_precision
 from exporter.judge.speed import SPEEDUP, judge_int8_gain, judge_speed, mean_speedup
 from exporter.judge.verdict import (
     combine,
@@ -23,6 +23,7 @@ from exporter.judge.verdict import (
 )
 
 __all__ = [
+    "PRECISION",
     "SPEEDUP",
     "Policy",
     "ShapeMismatchError",

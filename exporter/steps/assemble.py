@@ -99,8 +99,10 @@ def _verdict_of(result: TargetResult, precision: str) -> Verdict:
         return "fail"
     if result.status == "not_run":
         return "not_run"
-    harmless = ("speedup",) if precision != "auto" else ()
-    return combine(result.checks, harmless)
+    is_baseline = result.recipe is not None and result.recipe.precision == "float32"
+    harmless = ("speedup",) if precision != "auto" and is_baseline else ()
+    verdict = combine(result.checks, harmless)
+    return "not_run" if verdict == "pass" and result.status == "prepared" else verdict
 
 
 def _provenance(work: Workspace, command: str) -> Provenance:

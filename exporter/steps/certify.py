@@ -42,7 +42,7 @@ def certify(
     chosen = outcome.chosen
     test = contest.texts.test
     contest.bench.stop(chosen.name)  # others were loaded beside it; its load time is quoted
-    stand, timed = contest.stand, contest.stand.device.measures_latency
+    stand, timed = contest.stand, contest.stand.measures_latency
     stability_texts = _STABILITY_TEXTS if timed else _FEW_STABILITY_TEXTS
     fidelity = fidelity_of(contest, chosen, test, test_reference, stability_texts)
     latency, best_float = _latencies(contest, outcome) if timed else ((), ())
@@ -81,8 +81,10 @@ def _speed_checks(
 ) -> tuple[Check, ...]:
     """Judge the speed-ups over FP32 and over the best float."""
     device, goal, policy = contest.stand.device, contest.goal, contest.policy
-    if not device.measures_latency:
+    if not contest.stand.measures_latency:
         reason = f"{device.name} measures no latency: time means nothing under emulation"
+        if contest.stand.prepares:
+            reason = f"nothing was timed without the device: {contest.stand.prepares}"
         return (not_run(SPEEDUP, policy.min_speedup, reason, unit="x"),)
     is_baseline = outcome.chosen is outcome.baseline
     checks = judge_speed(latency, policy, is_baseline=is_baseline, mixes=goal.mixes)

@@ -27,6 +27,7 @@ from targets.contract import (
     FloatArray,
     Hardware,
     OnnxArtifact,
+    Preparable,
     Progress,
     Recipe,
     Runner,
@@ -46,6 +47,8 @@ class Stand:
     """Where one target runs: the device, its hardware, the runtime's versions.
 
     `num_threads` are those of runners there; `build_threads` of this machine, which compiles.
+    `prepares` says why the target's own device is not used ("": it is): artifacts are then made
+    for `hardware`, and their arithmetic is simulated on `device`.
     """
 
     target: Target
@@ -54,6 +57,12 @@ class Stand:
     tool_versions: Mapping[str, str]
     num_threads: int
     build_threads: int = 1
+    prepares: str = ""
+
+    @property
+    def measures_latency(self) -> bool:
+        """Whether time means anything here."""
+        return self.device.measures_latency and not self.prepares
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -138,7 +147,7 @@ def build_artifact(
     parts = (
         given.graph.sha256,
         dump_json(recipe).decode(),
-        given.calibration.sha256 if recipe.quantizer == "nncf_ptq" else "",
+        given.calibration.sha256 if recipe.quantizer == "nncf_ptq" or stand.prepares else "",
         sha256_file(given.plans) if given.plans else "",
         work.settings.seed,
         *stand.identity,
@@ -147,7 +156,10 @@ def build_artifact(
     stored = load_json(CompiledArtifact, (folder / "artifact.json").read_bytes())
     artifact = replace(stored, directory=folder / "files")
     padding = given.calibration.pad_token_id
-    plan = stand.target.run_plan(artifact, given.graph, padding, stand.num_threads)
+    make_plan = stand.target.run_plan
+    if stand.prepares and isinstance(stand.target, Preparable):
+        make_plan = stand.target.simulation
+    plan = make_plan(artifact, given.graph, padding, stand.num_threads)
     return Built(artifact=artifact, plan=plan)
 
 

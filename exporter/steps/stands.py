@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from exporter.config import Settings
 from exporter.steps.execution import Stand
 from exporter.steps.workspace import Workspace
 from exporter.values import TargetResult
-from targets.contract import Availability, Device, Target
+from targets.contract import Availability, Device, Preparable, Target
 from targets.errors import (
     ConfigError,
     DeviceError,
@@ -77,11 +78,11 @@ def find_stands(work: Workspace) -> Stands:
     opened: dict[str, Device | ExporterError] = {}
     pairs: list[_Pair] = []
     for name in names:
-        pairs += [_try(name, one, opened, settings.threads) for one in asked.of(name)]
+        pairs += [_try(name, one, opened, settings) for one in asked.of(name)]
     if len(pairs) == 1 and pairs[0].error is not None:
         raise pairs[0].error
     if asked.everybody:
-        pairs = list(_fall_back(pairs, asked, opened, settings.threads))
+        pairs = list(_fall_back(pairs, asked, opened, settings))
     _require_use(pairs, asked)
     return Stands(
         ready=tuple(pair.stand for pair in pairs if pair.stand is not None),
@@ -119,7 +120,7 @@ def _parse_devices(given: Sequence[str], targets: Sequence[str]) -> _Asked:
 
 
 def _try(
-    name: str, device_name: str, opened: dict[str, Device | ExporterError], threads: int | None
+    name: str, device_name: str, opened: dict[str, Device | ExporterError], settings: Settings
 ) -> _Pair:
     """Probe one pair."""
 
@@ -139,9 +140,9 @@ def _try(
         if misfit is not None:
             return failed(misfit, "architecture")
         found = _probe(target, device)
-        if not found.ok:
+        if not found.ok and not (device.name == LOCAL and _prepares(target)):
             return failed(_cannot_run(target, device, found), "runtime")
-        stand = _stand(target, device, found, threads)
+        stand = _stand(target, device, found, settings)
     except DeviceError as error:
         return failed(error)
     return _Pair(target=name, device=device.name, stand=stand)
@@ -179,7 +180,7 @@ def _fall_back(
     pairs: Sequence[_Pair],
     asked: _Asked,
     opened: dict[str, Device | ExporterError],
-    threads: int | None,
+    settings: Settings,
 ) -> Iterable[_Pair]:
     """Leave out misfits of targets that run elsewhere; give the homeless this machine."""
     running = {pair.target for pair in pairs if pair.stand is not None}
@@ -192,7 +193,7 @@ def _fall_back(
         elif has_its_own or LOCAL in asked.everybody or not all(pair.lacks for pair in own):
             yield from own
         elif used:
-            yield _try(name, LOCAL, opened, threads)
+            yield _try(name, LOCAL, opened, settings)
         else:
             yield from own
 
@@ -209,10 +210,19 @@ def _require_use(pairs: Sequence[_Pair], asked: _Asked) -> None:
             )
 
 
-def _stand(target: Target, device: Device, found: Availability, threads: int | None) -> Stand:
-    hardware, here = device.hardware(), usable_cores()
+def _prepares(target: Target) -> bool:
+    """Say whether a target works without its device, with all that this takes at hand."""
+    return isinstance(target, Preparable) and not target.lacking_to_prepare()
+
+
+def _stand(target: Target, device: Device, found: Availability, settings: Settings) -> Stand:
+    hardware, here, threads = device.hardware(), usable_cores(), settings.threads
+    prepares = ""
+    if not found.ok and isinstance(target, Preparable):
+        prepares = "; ".join(found.missing)
+        hardware = target.prepared_hardware(settings.compute_capability)
     # emulation has this machine's cores, however many the CPU in its place has
-    cores = hardware.num_cores if device.measures_latency else here
+    cores = hardware.num_cores if device.measures_latency and not prepares else here
     return Stand(
         target=target,
         device=device,
@@ -220,6 +230,7 @@ def _stand(target: Target, device: Device, found: Availability, threads: int | N
         tool_versions=found.tool_versions,
         num_threads=threads or cores,
         build_threads=threads or here,
+        prepares=prepares,
     )
 
 

@@ -64,7 +64,7 @@ def hold_tournament(
     )
     results = judge_all(contest, results, candidates, dev_reference)
     final = {} if forced else _final(contest, results, built, heat)
-    unbuilt = [*map(_not_backed, unbacked), *map(_superseded, contest.quantization.superseded)]
+    unbuilt = [*map(not_backed, unbacked), *map(_superseded, contest.quantization.superseded)]
     settled = _settle(contest, [*results, *unbuilt], heat, final, forced)
     if forced:
         return _outcome(contest, settled, built, Tuned(built=built[forced]))
@@ -140,7 +140,8 @@ def build_candidate(
     )
 
 
-def _not_backed(recipe: Recipe) -> CandidateResult:
+def not_backed(recipe: Recipe) -> CandidateResult:
+    """Say why a recipe that this hardware does not accelerate is not tried."""
     needed = " or ".join(recipe.requires)
     reason = f"nothing here accelerates it (it needs {needed}); --precision {recipe.name} forces it"
     return CandidateResult(recipe=recipe, status="dropped", reason=reason)

@@ -17,10 +17,11 @@ from exporter.optimize.search import is_float, quality_reason, select_recipes
 from exporter.steps.compilers import compilers, side_by_side
 from exporter.steps.contest import Contest, Outcome, fidelity_of
 from exporter.steps.execution import Built
-from exporter.steps.tournament import build_candidate
+from exporter.steps.tournament import build_candidate, not_backed
 from exporter.values import CandidateResult, EvaluationEmbeddings
 from targets.contract import Recipe
 from targets.errors import DeviceError, NonFiniteError
+from targets.hardware.precisions import is_backed
 
 _STABILITY_TEXTS = 8
 
@@ -46,6 +47,8 @@ def choose_untimed(
     """
     precision = contest.work.settings.precision
     forced = None if precision == "auto" else precision
+    unbacked = [] if forced else [r for r in recipes if not is_backed(r, contest.stand.hardware)]
+    recipes = [recipe for recipe in recipes if recipe not in unbacked]
     taking_part = [r for r in select_recipes(recipes, precision) if forced in (None, r.name)]
     built, results = _build_all(contest, taking_part, forced)
     order = _in_order(contest, [result for result in results if result.recipe.name in built])
@@ -64,7 +67,8 @@ def choose_untimed(
         chosen = results[0].recipe.name
         reason = f"nothing keeps the promised quality; {judged[chosen].reason}"
         judged[chosen] = replace(judged[chosen], status="chosen", reason=reason)
-    candidates = tuple(judged.get(result.recipe.name, result) for result in results)
+    settled = (judged.get(result.recipe.name, result) for result in results)
+    candidates = (*settled, *map(not_backed, unbacked))
     winner = built[chosen]
     return Outcome(candidates=candidates, chosen=winner, baseline=winner, best_float=winner)
 

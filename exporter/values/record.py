@@ -34,7 +34,11 @@ class ShippedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetResult:
-    """What one target on one device came to. Fidelity is of the test split."""
+    """What one target on one device came to. Fidelity is of the test split.
+
+    `numerics` says whose kernels embedded: the device's own, or others here that compute the same
+    graph.
+    """
 
     target: str
     device: str
@@ -53,6 +57,7 @@ class TargetResult:
     candidates: tuple[CandidateResult, ...] = ()
     variants: tuple[VariantResult, ...] = ()
     quantization: QuantizationSummary | None = None
+    numerics: Literal["device", "simulated"] = "device"
     tool_versions: Mapping[str, str] = field(default_factory=dict)
 
 

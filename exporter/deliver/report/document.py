@@ -96,6 +96,7 @@ class TargetSection:
     """One target on one device; its figures are of the test split.
 
     `quantization`: how static int8 forms of layers were found; None where none were looked for.
+    `numerics`: whose kernels embedded: the device's own, or others here ("simulated").
     """
 
     target: str
@@ -116,6 +117,7 @@ class TargetSection:
     hardware: HardwareSection | None
     runner: RunnerInfo | None
     tool_versions: Mapping[str, str]
+    numerics: Literal["device", "simulated"] = "device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,8 @@ FRONT_SYMBOL = "◆"
 FRONT_MEANING = "on the Pareto front: nothing judged is as fast and as close to FP32"
 _WORST_FIRST: tuple[Verdict, ...] = ("fail", "inconclusive", "not_run")
 _SPEEDUP = "speedup"
+SIMULATED = "simulated: the same graph on this machine's CPU, with other kernels than the device's"
+"""What stands beside fidelity that no device has given."""
 
 # What each check of the policy asks, for readers who do not know its name.
 _QUESTIONS = {

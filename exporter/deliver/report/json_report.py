@@ -112,6 +112,7 @@ def _target(result: TargetResult) -> TargetSection:
         hardware=_hardware(result.hardware),
         runner=result.runner,
         tool_versions=result.tool_versions,
+        numerics=result.numerics,
     )
 
 

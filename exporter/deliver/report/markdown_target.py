@@ -14,6 +14,7 @@ from exporter.deliver.report.document import (
 from exporter.deliver.report.headline import (
     FRONT_MEANING,
     FRONT_SYMBOL,
+    SIMULATED,
     VERDICT_SYMBOLS,
     VERDICT_WORDS,
     mix_names,
@@ -206,12 +207,16 @@ def _fidelity(target: TargetSection) -> str:
         return "### Fidelity\n\nNot measured.\n"
     parts = [
         "### Fidelity\n",
-        bullets(_fidelity_items(fidelity)),
+        bullets([*_simulated(target), *_fidelity_items(fidelity)]),
         _labels(fidelity.labels),
         _slices(fidelity),
         _worst(fidelity),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _simulated(target: TargetSection) -> list[str]:
+    return [SIMULATED] if target.numerics == "simulated" else []
 
 
 def _fidelity_items(fidelity: Fidelity) -> list[str]:

@@ -13,6 +13,7 @@ from exporter.deliver.report.document import CandidateSection, Report, TargetSec
 from exporter.deliver.report.headline import (
     FRONT_MEANING,
     FRONT_SYMBOL,
+    SIMULATED,
     VERDICT_SYMBOLS,
     VERDICT_WORDS,
     mix_names,
@@ -142,6 +143,8 @@ class _Layout:
                 yield self.line(("Run as:", "bold"), (said, ""))
         for speed in speed_on_mixes(target):
             yield self.line(("Test split:", "bold"), (speed, ""))
+        if target.fidelity and target.numerics == "simulated":
+            yield self.line(("Fidelity:", "bold"), (SIMULATED, ""))
         if target.artifact:
             size = figures.megabytes(target.artifact_size_bytes or target.artifact.size_bytes)
             yield self.line(("Artifact:", "bold"), (f"{target.artifact.path} ({size})", ""))

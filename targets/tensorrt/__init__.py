@@ -1,0 +1,1 @@
+"""TensorRT for NVIDIA GPUs, and TensorRT for RTX: graphs, engines, sessions."""
