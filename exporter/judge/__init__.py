@@ -6,9 +6,12 @@ gate depends on carries an interval, and a sample too small to decide stays inco
 
 from __future__ import annotations
 
+from exporter.judge.compatibility import Embedded, compare_members
 from exporter.judge.drift import ShapeMismatchError, cosine_drift, stability_from
+from exporter.judge.exchange import ExchangePolicy, judge_upgrade
 from exporter.judge.fidelity import assess
 from exporter.judge.gate import not_run
+from exporter.judge.index import Index
 from exporter.judge.latency import samples_for_percentile, summarize
 from exporter.judge.neighbours import overlap_at_k
 from exporter.judge.policy import Policy
@@ -25,10 +28,14 @@ from exporter.judge.verdict import (
 __all__ = [
     "PRECISION",
     "SPEEDUP",
+    "Embedded",
+    "ExchangePolicy",
+    "Index",
     "Policy",
     "ShapeMismatchError",
     "assess",
     "combine",
+    "compare_members",
     "cosine_drift",
     "exit_code",
     "judge_fidelity",
@@ -37,6 +44,7 @@ __all__ = [
     "judge_precision",
     "judge_size",
     "judge_speed",
+    "judge_upgrade",
     "mean_speedup",
     "not_run",
     "overlap_at_k",

@@ -60,7 +60,7 @@ def nearest(
             hint="use more documents or a smaller k",
         )
     found = _search(unit_rows(queries), unit_rows(documents), k + exclude_self)
-    return _drop_self(found) if exclude_self else found
+    return drop_self(found) if exclude_self else found
 
 
 def overlap_at_k(
@@ -94,7 +94,25 @@ def overlap_at_k(
     documents = unit_rows(reference_documents, "reference documents")
     own = nearest(queries, documents, k, exclude_self=exclude_self)
     theirs = nearest(candidate_queries, candidate_documents, k, exclude_self=exclude_self)
-    return _share_kept(_scores(queries, documents, own), _scores(queries, documents, theirs))
+    return share_kept(queries, documents, own, theirs)
+
+
+def share_kept(
+    queries: Float64Array, documents: Float64Array, own: IntArray, theirs: IntArray
+) -> Float64Array:
+    """Measure which share of FP32's own neighbours another list holds, per query.
+
+    Args:
+        queries: FP32's, rows of length one, shape [num_queries, dim].
+        documents: FP32's, rows of length one, shape [num_documents, dim].
+        own: FP32's own neighbours, shape [num_queries, k].
+        theirs: the other list, same shape; -1 where an index found nothing.
+
+    Returns:
+        shape [num_queries], in [0, 1].
+    """
+    found = np.where(theirs < 0, -np.inf, _scores(queries, documents, theirs))
+    return _share_kept(_scores(queries, documents, own), found)
 
 
 def _share_kept(own: Float64Array, theirs: Float64Array) -> Float64Array:
@@ -115,7 +133,8 @@ def _scores(queries: Float64Array, documents: Float64Array, found: IntArray) -> 
     return np.stack(columns, axis=1)
 
 
-def _drop_self(found: IntArray) -> IntArray:
+def drop_self(found: IntArray) -> IntArray:
+    """Take each text out of its own list, shape [num_texts, k + 1] → [num_texts, k]."""
     is_self = found == np.arange(len(found))[:, None]
     # Among many exact duplicates a text may not find itself: then the last place goes.
     is_self[~is_self.any(axis=1), -1] = True
