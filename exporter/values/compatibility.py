@@ -14,8 +14,9 @@ Exchange = Literal["drop-in", "degraded", "re-index"]
 Survival = Literal["yes", "degraded", "no"]
 """Whether an index survives an upgrade: every pair is drop-in, or one needs a re-index."""
 
-_WORTH_SAYING = 0.005
-"""Differences between the two directions of a pair below half a percent matter to nobody."""
+_WORTH_SAYING = 0.01
+"""Noise of documents costs a little more neighbours than the same noise of queries, in every pair:
+directions that differ by less than a hundredth are the same to whoever decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
