@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from exporter.deliver.report import Report, read_report
-from exporter.deliver.report.document import TargetSection, VariantSection
-from targets.contract import (
-    ArtifactFile,
-    CompiledArtifact,
-    Hardware,
-    OnnxArtifact,
-    Recipe,
-    RunPlan,
-    Target,
-    variants_of,
-)
-from targets.errors import ExitCode, StepError, StorageError, UsageError
-from targets.hashing import sha256_file
-from targets.registry import LOCAL, load_target
+from exporter.deliver.report.document import TargetSection
+from exporter.steps.bundled import artifact_of, chosen_way, plan_of, reported_threads
+from targets.contract import Hardware, RunPlan
+from targets.errors import ExitCode, StepError, UsageError
+from targets.registry import LOCAL
 
 DEFAULT_TARGET = "openvino"
 _FINISHED = (ExitCode.PASS, ExitCode.GATE_FAILED, ExitCode.INCONCLUSIVE)
@@ -81,11 +71,7 @@ def bundle_threads(report: Report, target: str = DEFAULT_TARGET) -> int:
         StorageError: the report does not say what it was measured on.
         UsageError: see `chosen_section`.
     """
-    asked = report.provenance.settings.get("threads", "None")
-    hardware = chosen_section(report, target).hardware
-    if hardware is None:
-        raise StorageError("the bundle's report does not say what it was measured on")
-    return hardware.num_cores if asked == "None" else int(asked)
+    return reported_threads(report, chosen_section(report, target))
 
 
 def own_threads(report: Report, target: str = DEFAULT_TARGET) -> int:
@@ -94,7 +80,7 @@ def own_threads(report: Report, target: str = DEFAULT_TARGET) -> int:
     Raises:
         StorageError, UsageError: see `bundle_threads`.
     """
-    way = _chosen_way(chosen_section(report, target))
+    way = chosen_way(chosen_section(report, target))
     return bundle_threads(report, target) if way is None else way.num_threads
 
 
@@ -124,100 +110,11 @@ def bundle_plan(
         UsageError: see `chosen_section`.
     """
     section = chosen_section(report, target)
-    artifact = _artifact_of(bundle, report, section)
-    loaded, num_threads = load_target(target), bundle_threads(report, target)
-    default = loaded.run_plan(artifact, graph_of(bundle, report), pad_token_id, num_threads)
-    plan = _in_the_chosen_way(loaded, default, section, num_threads)
-    now = _way(plan.options, plan.length_multiple, plan.max_batch_tokens)
-    reported = _reported_way(section, plan)
-    if now != reported:
-        raise StorageError(
-            f"{bundle}: its artifact would not be run as its report says",
-            why=f"report: {reported}; now: {now}",
-            hint="export the bundle again with this version",
-        )
-    return plan
-
-
-def _chosen_way(section: TargetSection) -> VariantSection | None:
-    """Return the way of running that was chosen; None: no other than the target's was tried."""
-    return next((one for one in section.variants if one.status == "chosen"), None)
-
-
-def _in_the_chosen_way(
-    target: Target, default: RunPlan, section: TargetSection, num_threads: int
-) -> RunPlan:
-    way = _chosen_way(section)
-    offered = {one.name: one.plan for one in variants_of(target, default, num_threads)}
-    return default if way is None else offered.get(way.name, default)
-
-
-def _reported_way(section: TargetSection, plan: RunPlan) -> dict[str, str]:
-    """Describe the way of running of a report, which keeps batches only where ways were tried."""
-    batches = _chosen_way(section) or plan
-    return _way(section.options, batches.length_multiple, batches.max_batch_tokens)
-
-
-def _way(options: Mapping[str, str], length_multiple: int, max_batch_tokens: int) -> dict[str, str]:
-    batches = {"length_multiple": length_multiple, "max_batch_tokens": max_batch_tokens}
-    return {**options, **{name: str(value) for name, value in batches.items()}}
+    artifact = artifact_of(bundle, report, section)
+    return plan_of(bundle, report, section, artifact, pad_token_id)
 
 
 def artifact_bytes(entry: Path) -> int:
     """Return the size of an artifact: its entry file and the weights beside it."""
     weights = entry.with_suffix(".bin") if entry.suffix == ".xml" else Path(f"{entry}_data")
     return sum(path.stat().st_size for path in (entry, weights) if path.is_file())
-
-
-def _artifact_of(bundle: Path, report: Report, section: TargetSection) -> CompiledArtifact:
-    recipe, shipped = _required(bundle, section)
-    if _sha256(bundle / shipped.path) != shipped.sha256:
-        raise StorageError(
-            f"{bundle / shipped.path} is not the file that the bundle's report is about",
-            hint="export the bundle again",
-        )
-    return CompiledArtifact(
-        directory=bundle,
-        files=(shipped,),
-        target=section.target,
-        recipe=recipe,
-        built_from=report.model.graph.sha256,
-        device_requirement=recipe.requires,
-        tool_versions=section.tool_versions,
-        compile_s=0.0,
-    )
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise StorageError(f"{path} cannot be read", why=why, hint="export again") from error
-
-
-def _required(bundle: Path, section: TargetSection) -> tuple[Recipe, ArtifactFile]:
-    if section.recipe is None or section.artifact is None:
-        raise StorageError(f"{bundle}: its report names no artifact for {section.target}")
-    shipped = section.artifact
-    return section.recipe, ArtifactFile(
-        path=shipped.path, sha256=shipped.sha256, size_bytes=shipped.size_bytes
-    )
-
-
-def graph_of(bundle: Path, report: Report) -> OnnxArtifact:
-    """Return a bundle's FP32 graph as its report describes it."""
-    model = report.model
-    return OnnxArtifact(
-        path=bundle / "onnx" / "model.onnx",
-        sha256=model.graph.sha256,
-        opset=model.graph.opset,
-        inputs=model.graph.inputs,
-        outputs=model.graph.outputs,
-        model_id=model.id,
-        revision=model.revision,
-        embedding_dim=model.embedding_dim,
-        pooling=model.pooling,
-        normalized=model.normalize,
-        max_seq_length=model.max_seq_length,
-    )

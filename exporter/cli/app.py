@@ -12,6 +12,7 @@ import typer
 
 from exporter.cli.calibrate import calibrate
 from exporter.cli.check import check
+from exporter.cli.compatibility import compatibility
 from exporter.cli.devices import devices
 from exporter.cli.export import export
 from exporter.cli.targets import targets
@@ -29,6 +30,7 @@ app.command()(export)
 app.command()(calibrate)
 app.command()(targets)
 app.command()(check)
+app.command()(compatibility)
 app.add_typer(devices, name="devices")
 
 

@@ -10,7 +10,8 @@ from typing import Literal
 
 from exporter.deliver.codec import load_json
 from exporter.deliver.folders import is_safe_relative
-from exporter.values import ExportRecord, ShippedFile, TargetResult
+from exporter.deliver.spaces import space_of
+from exporter.values import EncoderSpec, ExportRecord, ShippedFile, TargetResult
 from targets.contract import Verdict
 from targets.errors import StorageError
 from targets.hashing import sha256_file
@@ -36,12 +37,17 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceStamp:
-    """A target and the device that its figures were taken on."""
+    """A target and the device that its figures were taken on.
+
+    `space_id` is the identity of the embedding space: equal ids may be mixed in one index; ""
+    where nothing was verified.
+    """
 
     target: str
     device: str
     fingerprint: str | None
     model_name: str | None
+    space_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +116,7 @@ def facts_of(record: ExportRecord) -> BundleFacts:
         calibration_sha256=record.calibration.sha256,
         development_sha256=dev.sha256 if dev else None,
         evaluation_sha256=record.evaluation_test.sha256,
-        devices=tuple(_stamp(result) for result in record.targets),
+        devices=tuple(_stamp(record.encoder, result) for result in record.targets),
         settings=record.provenance.settings,
         tool_versions=record.provenance.tool_versions,
     )
@@ -122,13 +128,14 @@ def with_files(facts: BundleFacts, files: Sequence[ShippedFile]) -> Manifest:
     return Manifest(**about, files=tuple(files))
 
 
-def _stamp(result: TargetResult) -> DeviceStamp:
+def _stamp(encoder: EncoderSpec, result: TargetResult) -> DeviceStamp:
     hardware = result.hardware
     return DeviceStamp(
         target=result.target,
         device=result.device,
         fingerprint=hardware.fingerprint if hardware else None,
         model_name=hardware.model_name if hardware else None,
+        space_id=space_of(encoder, result),
     )
 
 

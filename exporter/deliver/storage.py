@@ -61,6 +61,23 @@ def storage_errors(
         raise _storage_error(error, doing, path, remedy) from error
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole: readers see the old one or the new one, never a part.
+
+    Raises:
+        StorageError: it cannot be written; what was there is there still.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with storage_errors("cannot write the file", path, remedy="name another --output"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_bytes(data)
+            aside.replace(path)
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
 def _storage_error(error: OSError, doing: str, path: Path, remedy: str) -> StorageError:
     why, hint = _CAUSES.get(error.errno or 0, (error.strerror or str(error), ""))
     place = error.filename2 or error.filename or path

@@ -39,6 +39,12 @@ from exporter.values.record import (
     ShippedFile,
     TargetResult,
 )
+from exporter.values.space import (
+    SpaceModel,
+    artifact_space,
+    model_facts,
+    reference_space,
+)
 from exporter.values.texts import (
     EvaluationEmbeddings,
     EvaluationSet,
@@ -83,6 +89,7 @@ __all__ = [
     "ScoredPairs",
     "ShippedFile",
     "SpaceMember",
+    "SpaceModel",
     "Stability",
     "Survival",
     "TargetResult",
@@ -92,5 +99,8 @@ __all__ = [
     "Upgrade",
     "VariantResult",
     "WorstText",
+    "artifact_space",
     "fingerprint_texts",
+    "model_facts",
+    "reference_space",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from exporter.values.compatibility import Compatibility
 from exporter.values.encoder import EncoderSpec, ParityReport
 from exporter.values.fidelity import Fidelity
 from exporter.values.latency import Latency
@@ -82,7 +83,8 @@ class ExportRecord:
     """Everything one run of the pipeline found; the report is written from it alone.
 
     `workload` names the texts that were timed where they are the user's own; None: those of
-    the evaluation.
+    the evaluation. `compatibility` says which artifacts may share an index; None where there is
+    one at most.
     """
 
     verdict: Verdict
@@ -95,4 +97,5 @@ class ExportRecord:
     evaluation_test: TextsSummary
     workload: TextsSummary | None = None
     targets: tuple[TargetResult, ...]
+    compatibility: Compatibility | None = None
     provenance: Provenance

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from bundle_cases import EDGE_TEXTS, Bundle, copy_of, embed
 
-from benchmarks.bundles import bundle_plan, bundle_threads, graph_of
+from benchmarks.bundles import bundle_plan, bundle_threads
 from benchmarks.side_env import SideEnvironment, side_environment
 from exporter.deliver.report import read_report
 from exporter.source.corpus import load_calibration
 from exporter.source.resolve import resolve_encoder
 from exporter.source.tokenizer import load_tokenizer
+from exporter.steps.bundled import graph_of
 from targets.contract import CompileRequest, TokenSequences
 from targets.devices.local import LocalDevice
 

@@ -14,7 +14,7 @@ import onnx
 from bundle_cases import Bundle, copy_of, embed
 from contract.tiny_plans import calibrated_table
 
-from benchmarks.bundles import graph_of
+from exporter.steps.bundled import graph_of
 from targets.contract import (
     ALONE,
     CompiledArtifact,

@@ -15,11 +15,13 @@ from exporter.deliver.report.json_report import document_of, to_json
 from exporter.deliver.report.markdown import to_markdown
 from exporter.deliver.report.plot import plots_of
 from exporter.deliver.report.table import terminal_table
+from exporter.deliver.report.table_compatibility import compatibility_table
 from exporter.deliver.storage import storage_errors
 from exporter.values import ExportRecord
 
 __all__ = [
     "Report",
+    "compatibility_table",
     "document_of",
     "parse_report",
     "plots_of",

@@ -13,6 +13,7 @@ from typing import Literal
 
 from exporter.deliver.codec import load_json
 from exporter.values import (
+    Compatibility,
     Fidelity,
     Latency,
     ParityReport,
@@ -168,6 +169,7 @@ class Report:
     """The whole document, in the order of its keys.
 
     `workload`: texts of the user's own that were timed; None: those of the evaluation.
+    `compatibility`: which artifacts may share an index; None where there is one at most.
     """
 
     schema_version: int = field(default=SCHEMA_VERSION)
@@ -179,6 +181,7 @@ class Report:
     provenance: Provenance
     calibration: TextsSummary
     workload: TextsSummary | None
+    compatibility: Compatibility | None = None
 
 
 def parse_report(data: bytes) -> Report:

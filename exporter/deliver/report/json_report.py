@@ -60,6 +60,7 @@ def document_of(record: ExportRecord) -> Report:
         provenance=record.provenance,
         calibration=record.calibration,
         workload=record.workload,
+        compatibility=record.compatibility,
     )
 
 

@@ -15,6 +15,7 @@ from exporter.deliver.report.headline import (
     target_verdict,
     text_sets,
 )
+from exporter.deliver.report.markdown_compatibility import compatibility_section
 from exporter.deliver.report.markdown_target import target_sections
 from exporter.deliver.report.markup import bullets, code, code_block, escape, table
 from exporter.deliver.report.plot import plot_stems
@@ -31,6 +32,7 @@ def to_markdown(report: Report) -> str:
         target_sections(report, target, stem)
         for target, stem in zip(report.targets, plot_stems(report.targets), strict=True)
     ]
+    parts.append(compatibility_section(report.compatibility))
     parts += [_notes(report), _model(report), _texts(report), _provenance(report)]
     return "\n".join(part for part in parts if part)
 

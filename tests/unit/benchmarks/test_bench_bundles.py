@@ -18,6 +18,7 @@ from benchmarks.bundles import (
     recipe_name,
     require_this_machine,
 )
+from exporter.steps.bundled import artifact_of, graph_of
 from targets.contract import RunPlan
 from targets.errors import StepError, StorageError, UsageError
 from targets.openvino.target import OpenVinoTarget
@@ -34,8 +35,8 @@ def bundle(tmp_path) -> Path:
 def default_plan(bundle: Path) -> RunPlan:
     """The plan that the target itself makes for the artifact of these reports."""
     about = report([section(bundle)])
-    artifact = bundles._artifact_of(bundle, about, about.targets[0])
-    graph = bundles.graph_of(bundle, about)
+    artifact = artifact_of(bundle, about, about.targets[0])
+    graph = graph_of(bundle, about)
     return OpenVinoTarget().run_plan(artifact, graph, PAD, HARDWARE.num_cores)
 
 

@@ -1,0 +1,234 @@
+"""Which artifacts may share an index: of one export run, or of bundles that were delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.deliver.spaces import space_of
+from exporter.judge import (
+    Embedded,
+    ExchangePolicy,
+    Index,
+    compare_members,
+    judge_upgrade,
+)
+from exporter.steps.bundled import open_bundle
+from exporter.steps.common_texts import common_evaluation, require_one_model
+from exporter.steps.execution import Bench, Built, Stand
+from exporter.steps.members import (
+    Candidate,
+    candidates_of,
+    embed_member,
+    embed_reference,
+    member_name,
+    missing_of,
+    place_all,
+    reference_member,
+)
+from exporter.steps.reduced import reduce_evaluation
+from exporter.steps.source import Source
+from exporter.steps.texts import TokenizedEvaluation
+from exporter.steps.workspace import Workspace
+from exporter.values import (
+    Compatibility,
+    ExportRecord,
+    MissingMember,
+    ShippedFile,
+    SpaceMember,
+    TargetResult,
+    Upgrade,
+    reference_space,
+)
+from targets.contract import ArtifactFile, CompiledArtifact, Target
+from targets.errors import ConfigError, ExitCode, ExporterError
+
+if TYPE_CHECKING:
+    from exporter.steps.assemble import Shipment
+
+_STAGE = "compatibility"
+
+
+# ------------------------------------------------------------------------- bundles, compared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What is compared.
+
+    Args:
+        bundles: folders of bundles.
+        old: bundles whose indexes exist already; none: no upgrade is asked about.
+        index: what searches.
+        policy: the borders between drop-in, degraded and re-index.
+        simulate: take this machine's kernels for emulated CPUs, and all texts.
+    """
+
+    bundles: tuple[Path, ...]
+    old: tuple[Path, ...] = ()
+    index: Index
+    policy: ExchangePolicy
+    simulate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompatibilityAnswer:
+    """The matrix, the answer about an upgrade where one was asked for, and the exit code."""
+
+    compatibility: Compatibility
+    upgrade: Upgrade | None
+    exit_code: int
+
+
+def compare_bundles(work: Workspace, asked: Comparison) -> CompatibilityAnswer:
+    """Embed one evaluation set with all artifacts of some bundles and compare all pairs.
+
+    An artifact that cannot run here is missing, with the reason.
+
+    Raises:
+        StorageError: a bundle is damaged.
+        UsageError: bundles of different models or evaluation sets.
+        ConfigError: k is larger than the evaluation set allows.
+    """
+    new = [open_bundle(path) for path in asked.bundles]
+    old = [open_bundle(path) for path in asked.old]
+    require_one_model([*new, *old])
+    evaluation = common_evaluation(work, [*new, *old])
+    candidates = candidates_of([*new, *old])
+    placed, missing = place_all(candidates, simulate=asked.simulate, threads=work.settings.threads)
+    if any(not one.stand.device.measures_latency for one in placed):
+        seed = int(new[0].report.provenance.settings.get("seed", "0"))
+        evaluation = reduce_evaluation(evaluation, seed=seed).evaluation
+    embedded = [embed_reference(work, new[0], evaluation)]
+    for one in placed:
+        try:
+            embedded.append(embed_member(work, one, evaluation))
+        except ExporterError as error:
+            missing.append(missing_of(one.candidate, error))
+    matrix = _compared(work, evaluation, embedded, asked.policy, asked.index, missing)
+    upgrade = _upgrade(matrix, candidates, len(new)) if old else None
+    return CompatibilityAnswer(
+        compatibility=matrix, upgrade=upgrade, exit_code=int(_exit_code(matrix, upgrade))
+    )
+
+
+def _upgrade(matrix: Compatibility, candidates: Sequence[Candidate], num_new: int) -> Upgrade:
+    here = {one.name for one in matrix.members}
+    bundles = list(dict.fromkeys(id(one.bundle) for one in candidates))
+    new = set(bundles[:num_new])
+    sides = {True: list[str](), False: list[str]()}
+    for one in candidates:
+        if one.name in here:
+            sides[id(one.bundle) in new].append(one.name)
+    return judge_upgrade(matrix, sides[True], sides[False])
+
+
+def _exit_code(matrix: Compatibility, upgrade: Upgrade | None) -> ExitCode:
+    """A missing artifact is never a pass; only an upgrade has something to fail."""
+    if upgrade is None:
+        return ExitCode.INCONCLUSIVE if matrix.missing else ExitCode.PASS
+    if not upgrade.decided:
+        return ExitCode.INCONCLUSIVE
+    return ExitCode.PASS if upgrade.survives == "yes" else ExitCode.GATE_FAILED
+
+
+# --------------------------------------------------------------------------- one export run
+
+
+def with_compatibility(
+    work: Workspace,
+    record: ExportRecord,
+    source: Source,
+    test: TokenizedEvaluation,
+    stands: Sequence[Stand],
+    shipments: Sequence[Shipment],
+) -> ExportRecord:
+    """Add the matrix of a run's artifacts to its record, where there are several.
+
+    The embeddings are those that certified the artifacts, out of the cache. Where a device
+    embedded a part of the texts only, all are compared on that part.
+
+    Args:
+        work: the run's surroundings.
+        record: what the run found.
+        source: FP32.
+        test: the texts that certify.
+        stands: where the artifacts ran.
+        shipments: what came of them, in the same order.
+    """
+    if len(shipments) < 2:
+        return record
+    reference = source.reference(test)
+    if any(not stand.device.measures_latency for stand in stands):
+        reduced = reduce_evaluation(test, seed=work.settings.seed)
+        test, reference = reduced.evaluation, reduced.rows_of(reference)
+    spec = record.encoder
+    embedded = [reference_member(reference_space(spec), spec.weights_sha256, reference)]
+    missing = [_missing(one.result) for one in shipments if one.built is None]
+    for stand, shipment in zip(stands, shipments, strict=True):
+        if shipment.built is not None:
+            member = _member(record, shipment, shipment.built)
+            with Bench(work, stand) as bench:
+                rows = bench.embed(shipment.built, test)
+            embedded.append(Embedded(member=member, embeddings=rows))
+    policy = work.settings.policy
+    borders = ExchangePolicy(
+        k=policy.k,
+        min_drop_in=policy.min_overlap_at_k,
+        min_degraded=min(ExchangePolicy().min_degraded, policy.min_overlap_at_k),
+    )
+    try:
+        matrix = _compared(work, test, embedded, borders, Index(), missing)
+    except ConfigError as error:
+        work.reporter.note(f"no compatibility matrix: {error.what}")
+        return record
+    return replace(record, compatibility=matrix)
+
+
+def _member(record: ExportRecord, shipment: Shipment, built: Built) -> SpaceMember:
+    result = shipment.result
+    entry = _entry(shipment.target, built.artifact)
+    shipped = ShippedFile(path=entry.path, sha256=entry.sha256, size_bytes=entry.size_bytes)
+    return SpaceMember(
+        name=member_name(result.target, built.recipe.name, result.device),
+        space_id=space_of(record.encoder, replace(result, artifact=shipped)),
+        recipe=built.recipe.name,
+        artifact_sha256=entry.sha256,
+        bundle="",
+        numerics="device",
+    )
+
+
+def _entry(target: Target, artifact: CompiledArtifact) -> ArtifactFile:
+    """Return the file that the bundle's report will name."""
+    name = target.ship(artifact)[0][0]
+    return next(file for file in artifact.files if file.path == name)
+
+
+def _missing(result: TargetResult) -> MissingMember:
+    reason = result.reason or f"it is {result.status.replace('_', ' ')}"
+    return MissingMember(
+        name=member_name(result.target, "", result.device), bundle="", reason=reason
+    )
+
+
+def _compared(
+    work: Workspace,
+    evaluation: TokenizedEvaluation,
+    embedded: Sequence[Embedded],
+    policy: ExchangePolicy,
+    index: Index,
+    missing: Sequence[MissingMember],
+) -> Compatibility:
+    with work.step(_STAGE, f"compare {len(embedded)} artifacts pair by pair"):
+        return compare_members(
+            evaluation.texts,
+            embedded,
+            summary=evaluation.summary,
+            policy=policy,
+            index=index,
+            missing=missing,
+            seed=work.settings.seed,
+        )
