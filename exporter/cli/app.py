@@ -14,6 +14,7 @@ from exporter.cli.calibrate import calibrate
 from exporter.cli.check import check
 from exporter.cli.compatibility import compatibility
 from exporter.cli.devices import devices
+from exporter.cli.encode import encode
 from exporter.cli.export import export
 from exporter.cli.targets import targets
 from targets.errors import ExitCode, ExporterError
@@ -31,6 +32,7 @@ app.command()(calibrate)
 app.command()(targets)
 app.command()(check)
 app.command()(compatibility)
+app.command()(encode)
 app.add_typer(devices, name="devices")
 
 

@@ -61,8 +61,11 @@ def storage_errors(
         raise _storage_error(error, doing, path, remedy) from error
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole: readers see the old one or the new one, never a part.
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Yield a path to write beside a file, which takes its place when the body ends well.
+
+    Readers see the old file or the new one, never a part.
 
     Raises:
         StorageError: it cannot be written; what was there is there still.
@@ -71,11 +74,17 @@ def replace_file(path: Path, data: bytes) -> None:
     try:
         with storage_errors("cannot write the file", path, remedy="name another --output"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(data)
+            yield aside
             aside.replace(path)
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole; see `replaced`."""
+    with replaced(path) as aside:
+        aside.write_bytes(data)
 
 
 def _storage_error(error: OSError, doing: str, path: Path, remedy: str) -> StorageError:

@@ -118,14 +118,14 @@ def _place(candidate: Candidate, *, simulate: bool, threads: int | None) -> Plac
     own = _own_stand(target, section, threads)
     if own is not None and not (simulate and not own.device.measures_latency):
         return Placed(candidate=candidate, stand=own, numerics="device")
-    here = _stand(target, open_device(LOCAL), threads)
+    here = stand_on(target, open_device(LOCAL), threads)
     return Placed(candidate=candidate, stand=here, numerics="simulated")
 
 
 def _own_stand(target: Target, section: TargetSection, threads: int | None) -> Stand | None:
     """Return the device that an artifact was verified on; None where it is not here."""
     try:
-        stand = _stand(target, open_device(section.device), threads)
+        stand = stand_on(target, open_device(section.device), threads)
     except ExporterError:
         return None
     known = section.hardware.fingerprint if section.hardware else ""
@@ -133,7 +133,13 @@ def _own_stand(target: Target, section: TargetSection, threads: int | None) -> S
     return stand if fits and stand.hardware.fingerprint == known else None
 
 
-def _stand(target: Target, device: Device, threads: int | None) -> Stand:
+def stand_on(target: Target, device: Device, threads: int | None) -> Stand:
+    """Return a target on a device that it can run on.
+
+    Raises:
+        NotInstalledError: it cannot, with the reason.
+        DeviceError: the device does not answer.
+    """
     found = target.probe(device)
     if not found.ok:
         raise NotInstalledError(
@@ -201,7 +207,7 @@ def embed_reference(
     architecture = device.hardware().architecture
     targets = [load_target(name) for name in _REFERENCE_TARGETS]
     target = next((t for t in targets if architecture in t.spec.architectures), targets[0])
-    stand = _stand(target, device, work.settings.threads)
+    stand = stand_on(target, device, work.settings.threads)
     artifact = replace(bundle.reference, target=target.spec.name)
     padding = evaluation.documents.pad_token_id
     plan = target.run_plan(artifact, bundle.graph, padding, stand.num_threads)
