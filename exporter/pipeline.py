@@ -15,6 +15,7 @@ from exporter.progress import Reporter
 from exporter.source.resolve import resolve_encoder
 from exporter.steps.assemble import Shipment, make_record, write_bundle
 from exporter.steps.certify import certify
+from exporter.steps.compatibility import with_compatibility
 from exporter.steps.contest import Contest
 from exporter.steps.execution import Bench, Ingredients, Stand
 from exporter.steps.meanwhile import compiled_meanwhile
@@ -64,6 +65,7 @@ def run_export(settings: Settings, reporter: Reporter, command: str) -> ExportRe
         shipments = run_stands(stands.ready, export, turns)
         results = (*(shipment.result for shipment in shipments), *stands.not_run)
         record = make_record(work, spec, graph, texts, results, command)
+        record = with_compatibility(work, record, source, texts.test, stands.ready, shipments)
         return write_bundle(work, record, shipments)
 
 

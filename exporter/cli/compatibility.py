@@ -129,8 +129,6 @@ def _print(answer: CompatibilityAnswer, document: bytes, *, as_json: bool) -> No
     from exporter.deliver.report import compatibility_table
 
     Console().print(compatibility_table(answer.compatibility))
-    for one in answer.compatibility.missing:
-        print(f"not compared: {one.name}: {one.reason}")
     upgrade = answer.upgrade
     if upgrade is not None:
         doubt = "" if upgrade.decided else " (not decided)"

@@ -1,4 +1,4 @@
-"""The matrix of who may share an index in a terminal: members numbered, so that columns fit."""
+"""The matrix of who may share an index in a terminal: members are numbered, so that it fits."""
 
 from __future__ import annotations
 
@@ -6,31 +6,41 @@ from typing import TYPE_CHECKING
 
 from exporter.deliver.report.figures import interval, percent, percent_estimate
 from exporter.deliver.report.markdown_compatibility import ASYMMETRIC, SYMBOLS, UNDECIDED
-from exporter.deliver.report.text import name
+from exporter.deliver.report.text import name, one_line
 from exporter.values import Compatibility, CompatibilityCell
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
-_MAX_NAME_CHARS = 44
+_MAX_WITH_INTERVALS = 5
+"""From six members on, 80 columns hold the figures alone; the JSON has all intervals."""
 
 
-def compatibility_table(matrix: Compatibility) -> Table:
+def compatibility_table(matrix: Compatibility) -> Group:
     """Return what a rich console prints: queries by the row, documents by the column."""
+    from rich.console import Group
+    from rich.text import Text
+
+    numbered = enumerate(matrix.members, start=1)
+    legend = [f"{i} {name(one.name)}   space {one.space_id}" for i, one in numbered]
+    missing = [f"not compared: {name(m.name)}: {one_line(m.reason)}" for m in matrix.missing]
+    around = (_title(matrix), *legend), (_marks(matrix), *missing)
+    before, after = ([Text(line) for line in lines] for lines in around)
+    return Group(*before, _grid(matrix), *after)
+
+
+def _grid(matrix: Compatibility) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text(_title(matrix)), caption=Text(_caption(matrix)), title_justify="left",
-        caption_justify="left",
-    )  # fmt: skip
-    table.add_column("queries by ↓\ndocuments by →", min_width=16)
+    numbers = [str(number) for number in range(1, len(matrix.members) + 1)]
+    table = Table("q ╲ d", *numbers)
     names = [one.name for one in matrix.members]
-    for number in range(1, len(names) + 1):
-        table.add_column(str(number), no_wrap=True)
-    for number, queries in enumerate(names, start=1):
-        cells = [Text(_cell(matrix.cell(queries, documents))) for documents in names]
-        table.add_row(Text(f"{number} {name(queries, _MAX_NAME_CHARS)}"), *cells)
+    with_intervals = len(names) <= _MAX_WITH_INTERVALS
+    for number, queries in zip(numbers, names, strict=True):
+        cells = [matrix.cell(queries, documents) for documents in names]
+        table.add_row(number, *(Text(_cell(cell, with_intervals)) for cell in cells))
     return table
 
 
@@ -38,25 +48,28 @@ def _title(matrix: Compatibility) -> str:
     reference = matrix.members[0].name
     own = matrix.cell(reference, reference).overlap_at_k
     exact = (matrix.index, matrix.store_precision) == ("flat", "float32")
-    loss = "" if exact else f", which finds {percent_estimate(own)} of exact search's"
+    loss = "" if exact else f" (it finds {percent_estimate(own)} of exact search's)"
     return (
-        f"share kept of the {matrix.k} neighbours that FP32 finds in {matrix.index}, "
-        f"{matrix.store_precision}{loss}; {name(matrix.evaluation.name)}, "
-        f"{own.num_samples} queries"
+        f"Queries by the row, documents by the column: share kept of the {matrix.k} neighbours "
+        f"that FP32 on both sides finds in {matrix.index}, {matrix.store_precision}{loss}; "
+        f"{name(matrix.evaluation.name)}, {own.num_samples} queries"
     )
 
 
-def _caption(matrix: Compatibility) -> str:
+def _marks(matrix: Compatibility) -> str:
     return (
         f"{SYMBOLS['drop-in']} drop-in from {percent(matrix.min_drop_in)}  "
         f"{SYMBOLS['degraded']} degraded  "
         f"{SYMBOLS['re-index']} re-index below {percent(matrix.min_degraded)}  "
-        f"{UNDECIDED} the sample does not decide  {ASYMMETRIC} asymmetric"
+        f"{UNDECIDED} not decided  {ASYMMETRIC} asymmetric"
     )
 
 
-def _cell(cell: CompatibilityCell) -> str:
+def _cell(cell: CompatibilityCell, with_interval: bool) -> str:
     doubt = "" if cell.decided else UNDECIDED
-    mark = f" {ASYMMETRIC}" if cell.is_asymmetric else ""
-    bounds = interval(cell.kept.interval, 1, scale=100)
-    return f"{SYMBOLS[cell.exchange]}{doubt} {percent(cell.kept.value)}{mark}\n{bounds}"
+    mark = ASYMMETRIC if cell.is_asymmetric else ""
+    figure = f"{SYMBOLS[cell.exchange]}{doubt} {percent(cell.kept.value)}{mark}"
+    if not with_interval:
+        return figure
+    low, _, high = interval(cell.kept.interval, 1, scale=100).strip("[]").partition(", ")
+    return f"{figure}\n{low}–{high}"
