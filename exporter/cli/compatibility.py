@@ -10,12 +10,6 @@ import typer
 if TYPE_CHECKING:
     from exporter.steps.compatibility import CompatibilityAnswer
 
-_SURVIVAL = {
-    "yes": "the index survives",
-    "degraded": "the index survives degraded",
-    "no": "the index does not survive",
-}
-
 
 def compatibility(
     bundles: Annotated[list[Path], typer.Argument(help="Bundle folders, one or more.")],
@@ -126,10 +120,8 @@ def _print(answer: CompatibilityAnswer, document: bytes, *, as_json: bool) -> No
         return
     from rich.console import Console
 
-    from exporter.deliver.report import compatibility_table
+    from exporter.deliver.report import compatibility_table, upgrade_line
 
     Console().print(compatibility_table(answer.compatibility))
-    upgrade = answer.upgrade
-    if upgrade is not None:
-        doubt = "" if upgrade.decided else " (not decided)"
-        print(f"{_SURVIVAL[upgrade.survives]}{doubt}: {upgrade.reason}")
+    if answer.upgrade is not None:
+        print(upgrade_line(answer.upgrade))

@@ -190,7 +190,7 @@ def _append_arrays(path: Path, encoded: EncodedTexts) -> int:
 
 def _read_arrays(path: Path, space_id: str, dim: int) -> _Arrays:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = str(arrays["space_id"])
             held = _Arrays(
                 embeddings=arrays["embeddings"],

@@ -92,37 +92,39 @@ def compare_bundles(work: Workspace, asked: Comparison) -> CompatibilityAnswer:
         UsageError: bundles of different models or evaluation sets.
         ConfigError: k is larger than the evaluation set allows.
     """
-    new = [open_bundle(path) for path in asked.bundles]
-    old = [open_bundle(path) for path in asked.old]
-    require_one_model([*new, *old])
-    evaluation = common_evaluation(work, [*new, *old])
-    candidates = candidates_of([*new, *old])
+    paths: dict[Path, Path] = {}
+    for path in (*asked.bundles, *asked.old):
+        paths.setdefault(path.resolve(), path)
+    bundles = [open_bundle(path) for path in paths.values()]
+    require_one_model(bundles)
+    evaluation = common_evaluation(work, bundles)
+    candidates = candidates_of(bundles)
     placed, missing = place_all(candidates, simulate=asked.simulate, threads=work.settings.threads)
     if any(not one.stand.device.measures_latency for one in placed):
-        seed = int(new[0].report.provenance.settings.get("seed", "0"))
+        seed = int(bundles[0].report.provenance.settings.get("seed", "0"))
         evaluation = reduce_evaluation(evaluation, seed=seed).evaluation
-    embedded = [embed_reference(work, new[0], evaluation)]
+    embedded = [embed_reference(work, bundles[0], evaluation)]
     for one in placed:
         try:
             embedded.append(embed_member(work, one, evaluation))
         except ExporterError as error:
             missing.append(missing_of(one.candidate, error))
     matrix = _compared(work, evaluation, embedded, asked.policy, asked.index, missing)
-    upgrade = _upgrade(matrix, candidates, len(new)) if old else None
+    upgrade = _upgrade(matrix, candidates, asked) if asked.old else None
     return CompatibilityAnswer(
         compatibility=matrix, upgrade=upgrade, exit_code=int(_exit_code(matrix, upgrade))
     )
 
 
-def _upgrade(matrix: Compatibility, candidates: Sequence[Candidate], num_new: int) -> Upgrade:
+def _upgrade(matrix: Compatibility, candidates: Sequence[Candidate], asked: Comparison) -> Upgrade:
     here = {one.name for one in matrix.members}
-    bundles = list(dict.fromkeys(id(one.bundle) for one in candidates))
-    new = set(bundles[:num_new])
-    sides = {True: list[str](), False: list[str]()}
-    for one in candidates:
-        if one.name in here:
-            sides[id(one.bundle) in new].append(one.name)
-    return judge_upgrade(matrix, sides[True], sides[False])
+
+    def names_in(paths: Sequence[Path]) -> list[str]:
+        folders = {path.resolve() for path in paths}
+        own = [one.name for one in candidates if one.bundle.path.resolve() in folders]
+        return [name for name in own if name in here]
+
+    return judge_upgrade(matrix, names_in(asked.bundles), names_in(asked.old))
 
 
 def _exit_code(matrix: Compatibility, upgrade: Upgrade | None) -> ExitCode:

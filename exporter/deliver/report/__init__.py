@@ -15,7 +15,7 @@ from exporter.deliver.report.json_report import document_of, to_json
 from exporter.deliver.report.markdown import to_markdown
 from exporter.deliver.report.plot import plots_of
 from exporter.deliver.report.table import terminal_table
-from exporter.deliver.report.table_compatibility import compatibility_table
+from exporter.deliver.report.table_compatibility import compatibility_table, upgrade_line
 from exporter.deliver.storage import storage_errors
 from exporter.values import ExportRecord
 
@@ -29,6 +29,7 @@ __all__ = [
     "terminal_table",
     "to_json",
     "to_markdown",
+    "upgrade_line",
     "write_reports",
 ]
 

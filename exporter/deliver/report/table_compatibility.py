@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from exporter.deliver.report.figures import interval, percent, percent_estimate
 from exporter.deliver.report.markdown_compatibility import ASYMMETRIC, SYMBOLS, UNDECIDED
-from exporter.deliver.report.text import name, one_line
-from exporter.values import Compatibility, CompatibilityCell
+from exporter.deliver.report.text import name, one_line, visible
+from exporter.values import Compatibility, CompatibilityCell, SpaceMember, Survival, Upgrade
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
 _MAX_WITH_INTERVALS = 5
 """From six members on, 80 columns hold the figures alone; the JSON has all intervals."""
 
+_SURVIVAL: Mapping[Survival, str] = {
+    "yes": "✓ the index survives",
+    "degraded": "~ the index survives, degraded",
+    "no": "✗ the index does not survive",
+}
+
+
+def upgrade_line(upgrade: Upgrade) -> str:
+    """Return the answer about an upgrade in one line, with the pair that decided."""
+    doubt = "" if upgrade.decided else " (not decided)"
+    return f"{_SURVIVAL[upgrade.survives]}{doubt}: {visible(one_line(upgrade.reason))}"
+
 
 def compatibility_table(matrix: Compatibility) -> Group:
     """Return what a rich console prints: queries by the row, documents by the column."""
@@ -23,11 +36,18 @@ def compatibility_table(matrix: Compatibility) -> Group:
     from rich.text import Text
 
     numbered = enumerate(matrix.members, start=1)
-    legend = [f"{i} {name(one.name)}   space {one.space_id}" for i, one in numbered]
-    missing = [f"not compared: {name(m.name)}: {one_line(m.reason)}" for m in matrix.missing]
+    legend = [f"{i} {_described(one)}" for i, one in numbered]
+    missing = [
+        f"not compared: {name(m.name)}: {visible(one_line(m.reason))}" for m in matrix.missing
+    ]
     around = (_title(matrix), *legend), (_marks(matrix), *missing)
     before, after = ([Text(line) for line in lines] for lines in around)
     return Group(*before, _grid(matrix), *after)
+
+
+def _described(member: SpaceMember) -> str:
+    simulated = ", simulated here" if member.numerics == "simulated" else ""
+    return f"{name(member.name)}{simulated}   space {member.space_id}"
 
 
 def _grid(matrix: Compatibility) -> Table:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from exporter.values import (
     CandidateResult,
+    Compatibility,
+    CompatibilityCell,
     EncoderSpec,
     Estimate,
     ExportRecord,
@@ -14,10 +16,12 @@ from exporter.values import (
     LayerSensitivity,
     LengthSlice,
     MethodScore,
+    MissingMember,
     ParityReport,
     Provenance,
     QuantizationSummary,
     ShippedFile,
+    SpaceMember,
     Stability,
     TargetResult,
     TextsSummary,
@@ -459,6 +463,99 @@ RECORD = ExportRecord(
     ),
 )
 
+# --------------------------------------------------------------------------- compatibility
+
+
+def member(name: str, space: str, digit: str, **changes: str) -> SpaceMember:
+    usual = {"recipe": name.split()[-1], "bundle": "", "numerics": "device"}
+    return SpaceMember(
+        name=name,
+        space_id=f"{'ab' * 8}:{space}",
+        artifact_sha256=sha(digit),
+        **{**usual, **changes},
+    )
+
+
+def cell(
+    queries: str,
+    documents: str,
+    exchange: str,
+    kept: float,
+    mirror: float | None,
+    **changes: object,
+) -> CompatibilityCell:
+    usual: dict[str, object] = {
+        "decided": True,
+        "recall_at_k": estimate(0.87, 0.85, 0.89),
+        "recall_difference": estimate(kept - 1.0, kept - 1.01, kept - 0.99),
+        "reason": "keeps at least 0.95 of FP32's neighbours",
+    }
+    figure = estimate(kept, kept - 0.004, min(1.0, kept + 0.004))
+    difference = None if mirror is None else estimate(mirror, mirror - 0.004, mirror + 0.004)
+    return CompatibilityCell(
+        queries_by=queries,
+        documents_by=documents,
+        exchange=exchange,
+        kept=figure,
+        overlap_at_k=figure,
+        mirror_difference=difference,
+        **{**usual, **changes},
+    )
+
+
+BF16_NAME, INT8_NAME = "openvino bfloat16", "onnxruntime-mobile int8 on emulated:cortex-a72"
+COMPATIBILITY = Compatibility(
+    evaluation=texts("builtin (test)", "6"),
+    k=10,
+    index="flat",
+    store_precision="float32",
+    min_drop_in=0.95,
+    min_degraded=0.8,
+    members=(
+        member("float32", "float32", "1"),
+        member(BF16_NAME, "float32", "a"),
+        member(INT8_NAME, "int8:0123456789ab", "b", numerics="simulated"),
+    ),
+    cells=(
+        cell("float32", "float32", "drop-in", 1.0, None),
+        cell("float32", BF16_NAME, "drop-in", 0.9961, -0.0008),
+        cell(
+            "float32",
+            INT8_NAME,
+            "degraded",
+            0.913,
+            -0.041,
+            reason="0.909 to 0.917 lies below 0.95",
+        ),
+        cell(BF16_NAME, "float32", "drop-in", 0.9969, 0.0008),
+        cell(BF16_NAME, BF16_NAME, "drop-in", 0.9953, None),
+        cell(
+            BF16_NAME,
+            INT8_NAME,
+            "re-index",
+            0.51,
+            -0.4432,
+            reason="0.506 to 0.514 lies below 0.8",
+        ),
+        cell(INT8_NAME, "float32", "drop-in", 0.954, 0.041),
+        cell(
+            INT8_NAME,
+            BF16_NAME,
+            "degraded",
+            0.9532,
+            0.4432,
+            decided=False,
+            reason="1180 queries leave 0.949 to 0.957 around 0.95; about 3000 queries would decide",
+        ),
+        cell(INT8_NAME, INT8_NAME, "degraded", 0.9, None, reason="0.896 to 0.904 lies below 0.95"),
+    ),
+    missing=(
+        MissingMember(
+            name="tensorrt", bundle="", reason="there is no NVIDIA driver on this machine"
+        ),
+    ),
+)
+
 # -------------------------------------------------------------------------------- cases
 
 
@@ -549,6 +646,7 @@ SEVERAL = replace(
     RECORD,
     workload=texts("requests", "7", num_texts=512, num_queries=0, num_documents=0),
     targets=(TARGET, *NOT_RUN.targets, *FAILED.targets),
+    compatibility=COMPATIBILITY,
     verdict="fail",
     exit_code=1,
 )
@@ -615,6 +713,16 @@ HOSTILE_RECORD = replace(
         default_prompt="query: ` | ",
     ),
     provenance=replace(RECORD.provenance, command="exporter\n```\n# owned <b>"),
+    compatibility=replace(
+        COMPATIBILITY,
+        members=(member(HOSTILE, "float32", "1"), member(RIGHT_TO_LEFT, "int8:0123456789ab", "b")),
+        cells=tuple(
+            cell(a, b, "degraded", 0.9, None if a == b else 0.0, reason=HOSTILE)
+            for a in (HOSTILE, RIGHT_TO_LEFT)
+            for b in (HOSTILE, RIGHT_TO_LEFT)
+        ),
+        missing=(MissingMember(name="a|b", bundle=HOSTILE, reason=HOSTILE),),
+    ),
 )
 
 CASES = {

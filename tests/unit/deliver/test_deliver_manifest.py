@@ -5,7 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deliver_records import HARDWARE, NOT_RUN, RECORD, sha
+from deliver_records import (
+    HARDWARE,
+    INT8,
+    NOT_RUN,
+    RECORD,
+    TARGET,
+    fidelity,
+    sha,
+    with_target,
+)
 
 from exporter.deliver.bundle import BundleWriter
 from exporter.deliver.manifest import (
@@ -16,6 +25,8 @@ from exporter.deliver.manifest import (
     read_manifest,
     verify_bundle,
 )
+from exporter.deliver.spaces import space_of
+from exporter.values import reference_space
 from targets.errors import StorageError
 
 
@@ -52,6 +63,31 @@ def test_the_manifest_says_what_everything_was_made_from(bundle):
     assert said["tool_versions"]["torch"] == "2.13.0+cpu"
     assert [file["path"] for file in said["files"]] == ["config.json", "onnx/model.onnx"]
     assert said["files"][0]["size_bytes"] == 2
+
+
+def test_every_device_names_its_embedding_space(bundle):
+    said = json.loads((bundle / MANIFEST).read_text())["devices"][0]["space_id"]
+    assert said == reference_space(RECORD.encoder)
+    assert facts_of(NOT_RUN).devices[0].space_id == ""
+    worse = replace(TARGET, fidelity=fidelity(0.99, 0.98, 0.9, 0.93), recipe=INT8)
+    own = facts_of(with_target(worse)).devices[0].space_id
+    assert own.startswith(said.removesuffix("float32") + "int8:")
+
+
+def test_a_device_that_was_not_measured_on_has_a_space_of_its_own():
+    here = space_of(RECORD.encoder, TARGET)
+    assert space_of(RECORD.encoder, TARGET, fingerprint=HARDWARE.fingerprint) == here
+    assert space_of(RECORD.encoder, TARGET, fingerprint="another") != here
+    prepared = replace(TARGET, status="prepared")
+    assert space_of(RECORD.encoder, prepared) != here
+
+
+def test_a_manifest_from_before_the_spaces_is_still_read(bundle):
+    devices = json.loads((bundle / MANIFEST).read_text())["devices"]
+    for device in devices:
+        del device["space_id"]
+    edit(bundle, devices=devices)
+    assert read_manifest(bundle).devices[0].space_id == ""
 
 
 def test_same_inputs_give_the_same_manifest(bundle, tmp_path):

@@ -107,9 +107,29 @@ def tables(text: str) -> list[list[str]]:
     return found
 
 
+def test_the_matrix_says_what_every_pair_is_and_marks_doubt_and_direction():
+    text = markdown("several")
+    section = text[text.index("## One index for several artifacts") :].split("\n## ")[0]
+    grid = tables(section)[0]
+    assert len(grid) == 2 + 3
+    mobile = "`onnxruntime-mobile int8 on emulated:cortex-a72`"
+    assert grid[3].startswith("| `openvino bfloat16` | ✓ drop-in 99.6 %")
+    assert "| ✗ re-index 51.0 % [50.6, 51.4] ⇄ |" in grid[3]
+    assert f"| {mobile} | ✓ drop-in 95.4 % [95.0, 95.8] ⇄ | ~ degraded? 95.3 %" in grid[4]
+    assert "would decide" in section
+    assert "not compared: `tensorrt`: there is no NVIDIA driver on this machine" in section
+    assert "simulated here" in section
+    assert "`abababababababab:int8:0123456789ab`" in section
+
+
+def test_one_artifact_alone_has_no_matrix():
+    assert "One index for several artifacts" not in markdown("pass")
+
+
 def test_hostile_texts_keep_the_structure():
     usual = headings("pass")
-    assert [h for h in headings("hostile") if not h.startswith("openvino on")][1:] == [
+    shown = [h for h in headings("hostile") if h != "One index for several artifacts"]
+    assert [h for h in shown if not h.startswith("openvino on")][1:] == [
         h for h in usual if not h.startswith("openvino on")
     ][1:]
 

@@ -190,10 +190,40 @@ def broken(*path: object, value: object = ...) -> dict:
         (("targets", 0, "quantization", "sensitivity", 0, "layers"), [], "sensitivity/0/layers"),
         (("targets", 0, "quantization", "sensitivity", 0, "work_share"), 2, "0/work_share: 2 is"),
         (("provenance", "created_utc"), "yesterday", "provenance/created_utc"),
+        (("compatibility",), ..., "'compatibility' is a required property"),
     ],
 )
 def test_a_broken_document_is_refused_by_name(path, value, said):
     assert said in complaints(broken(*path, value=value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("members", 0, "space_id"), "float32", "space_id: 'float32' does not match"),
+        (("members", 0, "numerics"), "real", "numerics: 'real' is not one of"),
+        (("cells", 0, "exchange"), "fine", "exchange: 'fine' is not one of"),
+        (("cells", 0, "decided"), ..., "'decided' is a required property"),
+        (("cells",), [], "compatibility/cells: [] should be non-empty"),
+        (("store_precision",), "int4", "store_precision: 'int4' is not one of"),
+        (("missing", 0, "reason"), "", "missing/0/reason"),
+    ],
+)
+def test_a_broken_matrix_is_refused_by_name(path, value, said):
+    document = plain(CASES["several"])
+    place = document["compatibility"]
+    for key in path[:-1]:
+        place = place[key]
+    if value is ...:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    assert said in complaints(document)
+
+
+def test_a_report_from_before_the_matrix_is_still_read():
+    report = parse_report(json.dumps(broken("compatibility")).encode())
+    assert report.compatibility is None
 
 
 @pytest.mark.parametrize(
