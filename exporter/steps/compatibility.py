@@ -100,6 +100,9 @@ def compare_bundles(work: Workspace, asked: Comparison) -> CompatibilityAnswer:
     evaluation = common_evaluation(work, bundles)
     candidates = candidates_of(bundles)
     placed, missing = place_all(candidates, simulate=asked.simulate, threads=work.settings.threads)
+    for one in placed:
+        if one.why_simulated:
+            work.reporter.note(f"{one.candidate.name} is simulated here: {one.why_simulated}")
     if any(not one.stand.device.measures_latency for one in placed):
         seed = int(bundles[0].report.provenance.settings.get("seed", "0"))
         evaluation = reduce_evaluation(evaluation, seed=seed).evaluation

@@ -16,7 +16,7 @@ from exporter.steps.texts import TokenizedEvaluation
 from exporter.steps.workspace import Workspace
 from exporter.values import EvaluationEmbeddings, MissingMember, SpaceMember, reference_space
 from targets.contract import Device, Target
-from targets.errors import ExporterError, NotInstalledError
+from targets.errors import DeviceError, ExporterError, NotInstalledError
 from targets.hardware.detect import usable_cores
 from targets.registry import LOCAL, load_target, open_device
 
@@ -38,11 +38,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """A candidate with where it is embedded, and whose kernels those are."""
+    """A candidate with where it is embedded, and whose kernels those are.
+
+    `why_simulated` says why they are not its own device's; "" where they are.
+    """
 
     candidate: Candidate
     stand: Stand
     numerics: Numerics
+    why_simulated: str = ""
 
 
 def candidates_of(bundles: Sequence[OpenBundle]) -> tuple[Candidate, ...]:
@@ -115,22 +119,31 @@ def _place(candidate: Candidate, *, simulate: bool, threads: int | None) -> Plac
             f"its artifact is {section.status.replace('_', ' ')}", why=section.reason
         )
     target = load_target(section.target)
-    own = _own_stand(target, section, threads)
-    if own is not None and not (simulate and not own.device.measures_latency):
-        return Placed(candidate=candidate, stand=own, numerics="device")
-    here = stand_on(target, open_device(LOCAL), threads)
-    return Placed(candidate=candidate, stand=here, numerics="simulated")
-
-
-def _own_stand(target: Target, section: TargetSection, threads: int | None) -> Stand | None:
-    """Return the device that an artifact was verified on; None where it is not here."""
     try:
-        stand = stand_on(target, open_device(section.device), threads)
-    except ExporterError:
-        return None
-    known = section.hardware.fingerprint if section.hardware else ""
-    fits = stand.hardware.architecture in target.spec.architectures
-    return stand if fits and stand.hardware.fingerprint == known else None
+        own = _own_stand(target, section, threads)
+    except ExporterError as error:
+        why = f"{error.what}: {error.why}" if error.why else error.what
+    else:
+        if own.device.measures_latency or not simulate:
+            return Placed(candidate=candidate, stand=own, numerics="device")
+        why = "a simulation was asked for"
+    here = stand_on(target, open_device(LOCAL), threads)
+    return Placed(candidate=candidate, stand=here, numerics="simulated", why_simulated=why)
+
+
+def _own_stand(target: Target, section: TargetSection, threads: int | None) -> Stand:
+    """Return the device that an artifact was verified on.
+
+    Raises:
+        ExporterError: it is not here, or what is here by that name is another one.
+    """
+    stand = stand_on(target, open_device(section.device), threads)
+    verified_on = section.hardware.fingerprint if section.hardware else ""
+    if stand.hardware.fingerprint != verified_on:
+        raise DeviceError(
+            f"{section.device} is another machine here than the one it was verified on"
+        )
+    return stand
 
 
 def stand_on(target: Target, device: Device, threads: int | None) -> Stand:

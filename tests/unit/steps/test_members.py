@@ -68,11 +68,13 @@ def test_the_device_itself_is_taken_where_it_is_here(world):
 def test_another_machine_s_local_artifact_is_simulated(world):
     (one,), _ = placed(on(replace(HERE, model_name="another")))
     assert (one.numerics, one.stand.device.name) == ("simulated", "local")
+    assert "local is another machine here" in one.why_simulated
 
 
 def test_a_device_that_does_not_answer_is_simulated(world):
     (one,), _ = placed(on(FAR, "ssh://user@host"))
     assert (one.numerics, one.stand.device.name) == ("simulated", "local")
+    assert "does not answer" in one.why_simulated
 
 
 def test_an_emulated_cpu_runs_unless_a_simulation_is_asked_for(world):
