@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -163,33 +163,54 @@ def with_compatibility(
         stands: where the artifacts ran.
         shipments: what came of them, in the same order.
     """
-    if len(shipments) < 2:
+    built = [(stand, one) for stand, one in zip(stands, shipments, strict=True) if one.built]
+    if len(record.targets) < 2 or not built:
         return record
     reference = source.reference(test)
-    if any(not stand.device.measures_latency for stand in stands):
+    if any(not stand.device.measures_latency for stand, _ in built):
         reduced = reduce_evaluation(test, seed=work.settings.seed)
         test, reference = reduced.evaluation, reduced.rows_of(reference)
     spec = record.encoder
     embedded = [reference_member(reference_space(spec), spec.weights_sha256, reference)]
-    missing = [_missing(one.result) for one in shipments if one.built is None]
-    for stand, shipment in zip(stands, shipments, strict=True):
-        if shipment.built is not None:
-            member = _member(record, shipment, shipment.built)
-            with Bench(work, stand) as bench:
-                rows = bench.embed(shipment.built, test)
-            embedded.append(Embedded(member=member, embeddings=rows))
-    policy = work.settings.policy
-    borders = ExchangePolicy(
-        k=policy.k,
-        min_drop_in=policy.min_overlap_at_k,
-        min_degraded=min(ExchangePolicy().min_degraded, policy.min_overlap_at_k),
-    )
+    reasons = {_place(one): one.reason for one in record.targets}
+    for stand, shipment in built:
+        try:
+            embedded.append(_embedded(work, record, stand, shipment, test))
+            del reasons[_place(shipment.result)]
+        except ExporterError as error:  # the run's own results do not depend on the matrix
+            reasons[_place(shipment.result)] = error.what
+    missing = [_missing(one, reasons) for one in record.targets if _place(one) in reasons]
     try:
-        matrix = _compared(work, test, embedded, borders, Index(), missing)
+        matrix = _compared(work, test, embedded, _borders(work), Index(), missing)
     except ConfigError as error:
         work.reporter.note(f"no compatibility matrix: {error.what}")
         return record
     return replace(record, compatibility=matrix)
+
+
+def _borders(work: Workspace) -> ExchangePolicy:
+    """Hold a mixed pair to the promise that an artifact keeps by itself."""
+    promised, usual = work.settings.policy, ExchangePolicy()
+    return ExchangePolicy(
+        k=promised.k,
+        min_drop_in=promised.min_overlap_at_k,
+        min_degraded=min(usual.min_degraded, promised.min_overlap_at_k),
+    )
+
+
+def _embedded(
+    work: Workspace,
+    record: ExportRecord,
+    stand: Stand,
+    shipment: Shipment,
+    test: TokenizedEvaluation,
+) -> Embedded:
+    built = shipment.built
+    if built is None:
+        raise ValueError(f"{shipment.result.target} has nothing to embed with")
+    with Bench(work, stand) as bench:
+        embeddings = bench.embed(built, test)
+    return Embedded(member=_member(record, shipment, built), embeddings=embeddings)
 
 
 def _member(record: ExportRecord, shipment: Shipment, built: Built) -> SpaceMember:
@@ -202,7 +223,7 @@ def _member(record: ExportRecord, shipment: Shipment, built: Built) -> SpaceMemb
         recipe=built.recipe.name,
         artifact_sha256=entry.sha256,
         bundle="",
-        numerics="device",
+        numerics="device" if result.status == "verified" else "simulated",
     )
 
 
@@ -212,11 +233,14 @@ def _entry(target: Target, artifact: CompiledArtifact) -> ArtifactFile:
     return next(file for file in artifact.files if file.path == name)
 
 
-def _missing(result: TargetResult) -> MissingMember:
-    reason = result.reason or f"it is {result.status.replace('_', ' ')}"
-    return MissingMember(
-        name=member_name(result.target, "", result.device), bundle="", reason=reason
-    )
+def _place(result: TargetResult) -> tuple[str, str]:
+    return result.target, result.device
+
+
+def _missing(result: TargetResult, reasons: Mapping[tuple[str, str], str]) -> MissingMember:
+    reason = reasons[_place(result)] or f"it is {result.status.replace('_', ' ')}"
+    name = member_name(result.target, "", result.device)
+    return MissingMember(name=name, bundle="", reason=reason)
 
 
 def _compared(

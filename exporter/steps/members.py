@@ -15,7 +15,7 @@ from exporter.steps.execution import Bench, Built, Stand
 from exporter.steps.texts import TokenizedEvaluation
 from exporter.steps.workspace import Workspace
 from exporter.values import EvaluationEmbeddings, MissingMember, SpaceMember, reference_space
-from targets.contract import Device, Target
+from targets.contract import Device, Preparable, Target
 from targets.errors import DeviceError, ExporterError, NotInstalledError
 from targets.hardware.detect import usable_cores
 from targets.registry import LOCAL, load_target, open_device
@@ -114,11 +114,13 @@ def missing_of(candidate: Candidate, error: ExporterError) -> MissingMember:
 
 def _place(candidate: Candidate, *, simulate: bool, threads: int | None) -> Placed:
     section = candidate.section
-    if section.status != "verified" or section.artifact is None:
+    if section.status not in ("verified", "prepared") or section.artifact is None:
         raise NotInstalledError(
             f"its artifact is {section.status.replace('_', ' ')}", why=section.reason
         )
     target = load_target(section.target)
+    if section.status == "prepared":
+        return _simulated_for_now(candidate, target, threads)
     try:
         own = _own_stand(target, section, threads)
     except ExporterError as error:
@@ -129,6 +131,24 @@ def _place(candidate: Candidate, *, simulate: bool, threads: int | None) -> Plac
         why = "a simulation was asked for"
     here = stand_on(target, open_device(LOCAL), threads)
     return Placed(candidate=candidate, stand=here, numerics="simulated", why_simulated=why)
+
+
+def _simulated_for_now(candidate: Candidate, target: Target, threads: int | None) -> Placed:
+    """Let this machine stand for a device that the artifact has never met."""
+    if not isinstance(target, Preparable):
+        raise NotInstalledError(
+            "its artifact is prepared", why=f"{target.spec.name} cannot simulate it here"
+        )
+    here = open_device(LOCAL)
+    stand = Stand(
+        target=target,
+        device=here,
+        hardware=here.hardware(),
+        tool_versions={},
+        num_threads=threads or usable_cores(),
+    )
+    why = f"it is prepared, and {candidate.section.device} has not finished it"
+    return Placed(candidate=candidate, stand=stand, numerics="simulated", why_simulated=why)
 
 
 def _own_stand(target: Target, section: TargetSection, threads: int | None) -> Stand:
@@ -201,7 +221,10 @@ def built_of(bundle: OpenBundle, section: TargetSection, pad_token_id: int) -> B
     Raises:
         StorageError: today's target would run it otherwise.
     """
-    artifact = bundle.artifact(section)
+    artifact, target = bundle.artifact(section), load_target(section.target)
+    if section.status == "prepared" and isinstance(target, Preparable):
+        simulated = target.simulation(artifact, bundle.graph, pad_token_id, usable_cores())
+        return Built(artifact=artifact, plan=simulated)
     plan = plan_of(bundle.path, bundle.report, section, artifact, pad_token_id)
     way = chosen_way(section)
     num_threads = min(way.num_threads, usable_cores()) if way else None

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 def test_help_lists_every_command(capsys):
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("export", "targets", "check"):
+    for command in ("export", "targets", "check", "compatibility", "encode"):
         assert re.search(rf"^\s+{command}\s", shown, flags=re.MULTILINE)
 
 

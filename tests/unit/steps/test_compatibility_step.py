@@ -18,7 +18,7 @@ from exporter.steps.texts import TokenizedEvaluation
 from exporter.steps.workspace import Workspace
 from exporter.values import EvaluationEmbeddings, EvaluationSet, Upgrade
 from targets.contract import ArtifactFile, CompiledArtifact, RunPlan, TokenSequences
-from targets.errors import ExitCode
+from targets.errors import ExitCode, NonFiniteError
 from tests.unit.deliver.deliver_records import COMPATIBILITY, INT8, NOT_RUN, RECORD, TARGET
 
 NUM_TEXTS = 400
@@ -62,6 +62,8 @@ class FakeBench:
         return None
 
     def embed(self, built, test):
+        if self._noise is None:
+            raise NonFiniteError("int8: embeddings contain NaN or infinity")
         return embeddings(test.documents, self._noise)
 
 
@@ -70,14 +72,16 @@ def run(monkeypatch, tmp_path):
     """Compare made-up artifacts: noise of each, or a reason why it failed."""
     monkeypatch.setattr(compatibility, "Bench", FakeBench)
 
-    def go(*noises, measures_latency=True, test=None, **policy):
+    def go(*noises, measures_latency=True, test=None, not_run=(), **policy):
         test = test or evaluation()
         work = Workspace(settings=Settings(policy=policy), cache=None, reporter=Notes())
         source = SimpleNamespace(reference=lambda one: embeddings(one.documents))
         device = SimpleNamespace(measures_latency=measures_latency)
         stands = [SimpleNamespace(device=device, noise=noise) for noise in noises]
         ships = [shipment(f"t{i}", noise, tmp_path) for i, noise in enumerate(noises)]
-        record = with_compatibility(work, RECORD, source, test, stands, ships)
+        results = (*(one.result for one in ships), *not_run)
+        record = replace(RECORD, targets=results)
+        record = with_compatibility(work, record, source, test, stands, ships)
         return record.compatibility, work.reporter.notes
 
     return go
@@ -126,6 +130,25 @@ def test_what_failed_is_missing_with_its_reason(run):
     matrix, _ = run(0.0, "it crashed")
     assert [one.name for one in matrix.members] == ["float32", "t0 int8"]
     assert [(one.name, one.reason) for one in matrix.missing] == [("t1", "it crashed")]
+
+
+def test_what_was_never_started_is_missing_too(run):
+    matrix, _ = run(0.0, not_run=NOT_RUN.targets)
+    assert [one.name for one in matrix.members] == ["float32", "t0 int8"]
+    (gone,) = matrix.missing
+    assert (gone.name, gone.reason) == ("tensorrt", NOT_RUN.targets[0].reason)
+
+
+def test_an_artifact_that_embeds_no_numbers_costs_the_run_nothing(run):
+    matrix, _ = run(0.0, None, 0.01)
+    assert [one.name for one in matrix.members] == ["float32", "t0 int8", "t2 int8"]
+    assert [(one.name, one.reason) for one in matrix.missing] == [
+        ("t1", "int8: embeddings contain NaN or infinity")
+    ]
+
+
+def test_a_run_without_any_artifact_has_no_matrix(run):
+    assert run("it crashed", "it crashed too") == (None, [])
 
 
 def test_where_a_device_took_a_part_all_are_compared_on_that_part(run):

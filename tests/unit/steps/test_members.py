@@ -94,7 +94,25 @@ def test_what_cannot_run_here_is_missing_with_the_reason(world):
     assert "boom" in broken.reason
 
 
-@pytest.mark.parametrize("status", ["failed", "not_run", "prepared"])
+def test_what_is_prepared_is_simulated_where_its_target_can(world, monkeypatch):
+    prepared = on(FAR, status="prepared")
+    _, (gone,) = placed(prepared)
+    assert "openvino cannot simulate it here" in gone.reason
+    target = members.load_target("openvino")
+    parts = ("lacking_to_prepare", "prepared_hardware", "structure", "finish")
+    able = SimpleNamespace(
+        **vars(target), **dict.fromkeys(parts, str), simulation=lambda *_: "the plan"
+    )
+    monkeypatch.setattr(members, "load_target", lambda name: able)
+    (one,), missing = placed(prepared)
+    assert (one.numerics, one.stand.device.name, missing) == ("simulated", "local", [])
+    assert "has not finished it" in one.why_simulated
+    bundle = SimpleNamespace(artifact=lambda section: "the artifact", graph=None)
+    built = members.built_of(bundle, prepared, 0)
+    assert (built.artifact, built.plan) == ("the artifact", "the plan")
+
+
+@pytest.mark.parametrize("status", ["failed", "not_run"])
 def test_what_was_not_verified_is_missing(world, status):
     found, (gone,) = placed(on(HERE, status=status, reason="because"))
     assert found == []
