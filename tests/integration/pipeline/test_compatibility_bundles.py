@@ -7,9 +7,11 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
+import jsonschema
 import numpy as np
 import pytest
 from export_command import ROOT, Ran, run_command
@@ -102,6 +104,13 @@ def test_several_bundles_are_compared_and_written_to_a_file(bundles, command, tm
     assert len(cells) == 16
     assert cells["openvino float32", "float32"]["kept"]["value"] == pytest.approx(1, abs=1e-3)
     assert "4 openvino float32   space" in out
+    schema = json.loads((files("exporter.deliver.report") / "schema.json").read_text("utf-8"))
+    part = {"$ref": "#/$defs/compatibility", "$defs": schema["$defs"]}
+    written = json.loads(path.read_text("utf-8"))["compatibility"]
+    jsonschema.Draft202012Validator(part).validate(written)
+    del written["cells"][0]["reason"]
+    with pytest.raises(jsonschema.ValidationError, match="'reason' is a required"):
+        jsonschema.Draft202012Validator(part).validate(written)
 
 
 @pytest.mark.parametrize("flags", [
