@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from exporter.deliver.report import Report
 
 
 def print_result(bundle: Path, *, as_json: bool) -> None:
@@ -15,10 +19,17 @@ def print_result(bundle: Path, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(report.read_text("utf-8"))
         return
-    from exporter.deliver.report import read_report, terminal_table
+    from exporter.deliver.report import read_report
 
-    Console().print(terminal_table(read_report(report)))
-    print(f"bundle {bundle}   report {bundle / 'reports' / 'report.md'}")
+    print_report(read_report(report))
+    print(f"bundle {bundle}   report {bundle / 'reports' / 'report.html'}")
+
+
+def print_report(report: Report) -> None:
+    """Print a report as a table for people."""
+    from exporter.deliver.report import terminal_table
+
+    Console().print(terminal_table(report))
 
 
 def print_json(value: object) -> None:

@@ -11,7 +11,9 @@ from exporter.deliver.report.document import (
     parse_report,
     read_report,
 )
+from exporter.deliver.report.html import REPORT_HTML, to_html
 from exporter.deliver.report.json_report import document_of, to_json
+from exporter.deliver.report.junit import REPORT_JUNIT, to_junit
 from exporter.deliver.report.markdown import to_markdown
 from exporter.deliver.report.plot import plots_of
 from exporter.deliver.report.table import terminal_table
@@ -27,24 +29,42 @@ __all__ = [
     "plots_of",
     "read_report",
     "terminal_table",
+    "to_html",
     "to_json",
+    "to_junit",
     "to_markdown",
     "upgrade_line",
+    "write_report",
     "write_reports",
 ]
 
 
 def write_reports(record: ExportRecord, directory: Path) -> None:
-    """Write `report.json` and, from its bytes, `report.md` and its plots into a folder.
+    """Write `report.json` and all other forms of a run's report into a folder.
 
     Raises:
         NonFiniteError: a figure is NaN or infinite; names it.
         StorageError: the files cannot be written.
     """
-    data = to_json(document_of(record))
-    # Reading it back proves that the document says everything the Markdown shows.
+    write_report(document_of(record), directory)
+
+
+def write_report(document: Report, directory: Path) -> None:
+    """Write `report.json` and, from its bytes, all other forms and the plots into a folder.
+
+    Raises:
+        NonFiniteError: a figure is NaN or infinite; names it.
+        StorageError: the files cannot be written.
+    """
+    data = to_json(document)
+    # Reading it back proves that the document says everything the other forms show.
     report = parse_report(data)
-    texts = {REPORT_MARKDOWN: to_markdown(report), **plots_of(report)}
+    texts = {
+        REPORT_MARKDOWN: to_markdown(report),
+        REPORT_HTML: to_html(report),
+        REPORT_JUNIT: to_junit(report),
+        **plots_of(report),
+    }
     with storage_errors("cannot write the reports", directory, remedy="choose another folder"):
         directory.mkdir(parents=True, exist_ok=True)
         (directory / REPORT_JSON).write_bytes(data)
