@@ -159,8 +159,8 @@ def load_settings(config_file: Path | None, flags: Mapping[str, Any]) -> Setting
     merged = {**table, **given, "policy": policy}
     if "layer_precision" in merged:
         merged["layer_precision"] = _merged_layers(table, given)
-    _refuse_unknown(merged, Settings, source)
-    _refuse_unknown(policy, PolicySettings, f"{source} [policy]")
+    refuse_unknown(merged, Settings, source)
+    refuse_unknown(policy, PolicySettings, f"{source} [policy]")
     return _validated(merged, source)
 
 
@@ -209,7 +209,8 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML", why=str(error)) from error
 
 
-def _refuse_unknown(table: Mapping[str, Any], model: type[BaseModel], source: str) -> None:
+def refuse_unknown(table: Mapping[str, Any], model: type[BaseModel], source: str) -> None:
+    """Refuse a key that a table does not take. Raises: ConfigError, naming the nearest key."""
     known = list(model.model_fields)
     for key in table:
         if key not in known:

@@ -16,6 +16,7 @@ from exporter.cli.compatibility import compatibility
 from exporter.cli.devices import devices
 from exporter.cli.encode import encode
 from exporter.cli.export import export
+from exporter.cli.gate import gate
 from exporter.cli.report import report
 from exporter.cli.targets import targets
 from targets.errors import ExitCode, ExporterError
@@ -35,6 +36,7 @@ app.command()(check)
 app.command()(compatibility)
 app.command()(encode)
 app.command()(report)
+app.command()(gate)
 app.add_typer(devices, name="devices")
 
 

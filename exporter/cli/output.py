@@ -32,6 +32,21 @@ def print_report(report: Report) -> None:
     Console().print(terminal_table(report))
 
 
+def print_gate(report: Report) -> None:
+    """Print the gate's answer and every check that somebody must look at."""
+    from exporter.deliver.report.headline import VERDICT_SYMBOLS, VERDICT_WORDS, question
+    from exporter.deliver.report.text import one_line
+
+    word = f"{VERDICT_SYMBOLS[report.verdict]} {VERDICT_WORDS[report.verdict]}"
+    print(f"{word}: {len(report.targets)} artifacts, exit code {report.exit_code}")
+    for target in report.targets:
+        for check in target.checks:
+            if check.verdict != "pass" or check.reason:
+                said = f"{VERDICT_SYMBOLS[check.verdict]} {VERDICT_WORDS[check.verdict]}"
+                place = f"{one_line(target.target)} on {one_line(target.device)}"
+                print(f"  {said} {place}: {question(check)}: {one_line(check.reason)}")
+
+
 def print_json(value: object) -> None:
     """Print a value as JSON on stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -140,3 +140,14 @@ def remove_stale_lock(path: Path) -> None:
         with suppress(OSError):
             path.unlink()
         lock.release()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text, its folder made where it is missing.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with storage_errors(f"cannot write {path}", path, remedy="name another file"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")

@@ -24,10 +24,15 @@ def merge_bundles(bundles: Sequence[Path], expected: Sequence[str], output: Path
         StorageError: a report cannot be read, or the new one not written.
         UsageError: they do not belong together, or an expectation is no pair.
     """
-    named = [(str(path), read_report(_place(path))) for path in bundles]
-    merged = merge_reports(named, [_pair(one) for one in expected])
+    merged = merged_report(bundles, expected)
     write_report(merged, output)
     return merged
+
+
+def merged_report(bundles: Sequence[Path], expected: Sequence[str]) -> Report:
+    """Merge what bundles say of themselves; see `merge_bundles`."""
+    named = [(str(path), read_report(_place(path))) for path in bundles]
+    return merge_reports(named, [_pair(one) for one in expected])
 
 
 def _place(path: Path) -> Path:
