@@ -12,6 +12,7 @@ import typer
 
 from exporter.cli.calibrate import calibrate
 from exporter.cli.check import check
+from exporter.cli.compare import compare
 from exporter.cli.compatibility import compatibility
 from exporter.cli.devices import devices
 from exporter.cli.encode import encode
@@ -37,6 +38,7 @@ app.command()(compatibility)
 app.command()(encode)
 app.command()(report)
 app.command()(gate)
+app.command()(compare)
 app.add_typer(devices, name="devices")
 
 

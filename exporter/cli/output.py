@@ -11,6 +11,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from exporter.deliver.report import Report
+    from exporter.steps.compare import Comparison
 
 
 def print_result(bundle: Path, *, as_json: bool) -> None:
@@ -45,6 +46,23 @@ def print_gate(report: Report) -> None:
                 said = f"{VERDICT_SYMBOLS[check.verdict]} {VERDICT_WORDS[check.verdict]}"
                 place = f"{one_line(target.target)} on {one_line(target.device)}"
                 print(f"  {said} {place}: {question(check)}: {one_line(check.reason)}")
+
+
+def print_comparison(found: Comparison) -> None:
+    """Print what a new bundle lost or gained against an earlier one."""
+    from exporter.deliver.report import figures
+    from exporter.deliver.report.headline import VERDICT_SYMBOLS, VERDICT_WORDS, question
+    from exporter.deliver.report.text import one_line
+
+    print(f"{VERDICT_SYMBOLS[found.verdict]} {VERDICT_WORDS[found.verdict]}: against {found.base}")
+    for row in found.rows:
+        place = f"{one_line(row.target)} on {one_line(row.device)}"
+        if row.missing:
+            print(f"  – {place}: not in {row.missing}")
+        for check in row.checks:
+            said = f"{VERDICT_SYMBOLS[check.verdict]} {place}: {question(check)}"
+            value = figures.check_value(check)
+            print(f"  {said}: {value}; {one_line(check.reason) or 'not worse'}")
 
 
 def print_json(value: object) -> None:

@@ -39,15 +39,9 @@ def merge_reports(
         UsageError: they are of different models, graphs or evaluation texts, or two of them
             have the same target on the same device.
     """
-    first_name, first = reports[0]
-    for name, other in reports[1:]:
-        for what, of in _SAME:
-            if of(other) != of(first):
-                raise UsageError(
-                    f"{name} and {first_name} cannot stand in one report",
-                    why=f"their {what} differ",
-                    hint="merge reports of one model judged on one evaluation set",
-                )
+    first = reports[0][1]
+    for one in reports[1:]:
+        require_same(reports[0], one)
     targets = [target for _, report in reports for target in report.targets]
     _require_distinct(reports)
     known = {(target.target, target.device) for target in targets}
@@ -69,6 +63,25 @@ def merge_reports(
             created_utc=max(report.provenance.created_utc for _, report in reports),
         ),
     )
+
+
+def require_same(one: tuple[str, Report], other: tuple[str, Report]) -> None:
+    """Refuse two reports whose figures cannot be put side by side.
+
+    Args:
+        one: with the name that the user gave it.
+        other: the same.
+
+    Raises:
+        UsageError: they are of different models, graphs or evaluation texts.
+    """
+    for what, of in _SAME:
+        if of(one[1]) != of(other[1]):
+            raise UsageError(
+                f"{other[0]} and {one[0]} cannot stand side by side",
+                why=f"their {what} differ",
+                hint="take reports of one model judged on one evaluation set",
+            )
 
 
 def _require_distinct(reports: Sequence[tuple[str, Report]]) -> None:

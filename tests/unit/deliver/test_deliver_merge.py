@@ -76,7 +76,7 @@ def test_reports_of_different_things_are_not_merged(what):
         },
     }[what]
     other = replace(on(report(), "ssh://board"), **changed)
-    with pytest.raises(UsageError, match="cannot stand in one report") as caught:
+    with pytest.raises(UsageError, match="cannot stand side by side") as caught:
         merge_reports([("one", first), ("two", other)])
     assert what in caught.value.why
 
