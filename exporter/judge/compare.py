@@ -45,10 +45,10 @@ def _fidelity(base: Fidelity | None, new: Fidelity | None) -> Iterator[Check]:
         where = "the earlier report" if base is None else "the new one"
         yield not_run("mean_cosine", None, _NOT_MEASURED.format(where))
         return
-    yield _estimate("mean_cosine", base.mean_cosine, new.mean_cosine)
-    yield _estimate("p1_cosine", base.p1_cosine, new.p1_cosine)
+    yield compare_estimates("mean_cosine", base.mean_cosine, new.mean_cosine)
+    yield compare_estimates("p1_cosine", base.p1_cosine, new.p1_cosine)
     if base.overlap_at_k and new.overlap_at_k and base.k == new.k:
-        yield _estimate(f"overlap@{new.k}", base.overlap_at_k, new.overlap_at_k)
+        yield compare_estimates(f"overlap@{new.k}", base.overlap_at_k, new.overlap_at_k)
 
 
 def _size(base: Measured, new: Measured) -> Iterator[Check]:
@@ -78,11 +78,12 @@ def _latency(base: Measured, new: Measured) -> Iterator[Check]:
     for one in new.latency:
         earlier = before.get(one.workload)
         if earlier is not None and one.speedup is not None:
-            check = _estimate(f"speedup, {one.workload}", earlier, one.speedup)
+            check = compare_estimates(f"speedup, {one.workload}", earlier, one.speedup)
             yield replace(check, unit="x")
 
 
-def _estimate(name: str, base: Estimate, new: Estimate) -> Check:
+def compare_estimates(name: str, base: Estimate, new: Estimate) -> Check:
+    """Say whether a figure is worse than it was; more is better."""
     worse = new.interval.high < base.interval.low
     verdict: Verdict = "fail" if worse else "pass"
     reason = ""

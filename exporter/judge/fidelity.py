@@ -83,7 +83,7 @@ def assess(
         mean_cosine=mean,
         p1_cosine=p1,
         min_cosine=float(row_cosines.min()),
-        overlap_at_k=None if overlaps is None else _overlap_estimate(overlaps, seed),
+        overlap_at_k=None if overlaps is None else overlap_estimate(overlaps, seed),
         labels=_label_metrics(evaluation, reference, candidate, k, seed),
         stability=stability,
         slices=_slices(row_cosines, num_tokens, overlaps),
@@ -116,7 +116,8 @@ def _cosine_estimates(row_cosines: Float64Array, seed: int) -> tuple[Estimate, E
     return allow_for_unseen(mean, worst=worst, best=1.0), p1
 
 
-def _overlap_estimate(overlaps: Float64Array, seed: int) -> Estimate:
+def overlap_estimate(overlaps: Float64Array, seed: int) -> Estimate:
+    """Return the mean share of neighbours kept, shape [num_queries], with its interval."""
     (mean,) = mean_estimates(overlaps[:, None], seed)
     return allow_for_unseen(mean, worst=0.0, best=1.0)
 
