@@ -10,6 +10,7 @@ from targets.contract import FloatArray
 from targets.errors import NonFiniteError, StepError
 
 Float64Array = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 # Half decades: bfloat16 drifts by about 1e-5 and int8 by 1e-3 to 1e-1, so linear bins
 # would put one of them into a single bar. The first bin starts at 0, the last ends at 2.

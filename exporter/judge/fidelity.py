@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from exporter.judge.drift import (
     HISTOGRAM_EDGES,
+    BoolArray,
     Float64Array,
     cosines,
     drift_histogram,
 )
 from exporter.judge.intervals import allow_for_unseen, mean_estimates, quantile_estimate
-from exporter.judge.labels import compare_pairs, compare_rankings
+from exporter.judge.labels import compare_pairs, compare_rankings, score_ranking
+from exporter.judge.moved import worst_texts
 from exporter.judge.neighbours import nearest, overlap_at_k, supports_overlap
 from exporter.values import (
     Estimate,
@@ -23,7 +26,6 @@ from exporter.values import (
     LabelMetric,
     LengthSlice,
     Stability,
-    WorstText,
 )
 from targets.contract import IntArray
 from targets.errors import StepError
@@ -32,8 +34,6 @@ from targets.errors import StepError
 # kept a cosine of 0.749. Texts that the sample does not show may be as bad.
 UNSEEN_COSINE = 0.75
 SLICE_EDGES = (0, 16, 32, 64, 128, 256)
-NUM_WORST = 10
-_WORST_TEXT_CHARACTERS = 200
 
 
 def assess(
@@ -73,6 +73,7 @@ def assess(
     row_cosines = _row_cosines(reference, candidate)
     num_tokens = np.concatenate(lengths)
     overlaps = _overlaps(evaluation, reference, candidate, k)
+    rankings = _rankings(evaluation, reference, candidate, k)
     mean, p1 = _cosine_estimates(row_cosines, seed)
     return Fidelity(
         evaluation=evaluation.name,
@@ -84,10 +85,10 @@ def assess(
         p1_cosine=p1,
         min_cosine=float(row_cosines.min()),
         overlap_at_k=None if overlaps is None else overlap_estimate(overlaps, seed),
-        labels=_label_metrics(evaluation, reference, candidate, k, seed),
+        labels=_label_metrics(evaluation, reference, candidate, rankings, seed),
         stability=stability,
-        slices=_slices(row_cosines, num_tokens, overlaps),
-        worst=_worst_texts(evaluation, row_cosines, num_tokens),
+        slices=_slices(row_cosines, num_tokens, overlaps, _recalls(evaluation, rankings)),
+        worst=worst_texts(evaluation, reference, candidate, row_cosines, num_tokens, k),
         histogram_edges=HISTOGRAM_EDGES,
         histogram_counts=drift_histogram(row_cosines),
     )
@@ -141,72 +142,98 @@ def _overlaps(
     )
 
 
-def _label_metrics(
+def _rankings(
     evaluation: EvaluationSet,
     reference: EvaluationEmbeddings,
     candidate: EvaluationEmbeddings,
     k: int,
-    seed: int,
-) -> tuple[LabelMetric, ...]:
-    if evaluation.pairs is not None:
-        return compare_pairs(reference.documents, candidate.documents, evaluation.pairs, seed)
+) -> tuple[IntArray, IntArray] | None:
+    """Rank the documents by FP32 and by the candidate, where there are labels to score that."""
     if not evaluation.judgements:
-        return ()
+        return None
     depth = min(k, len(reference.documents))
     before, after = (
         nearest(embedded.queries, embedded.documents, depth) for embedded in (reference, candidate)
     )
-    return compare_rankings(before, after, evaluation.judgements, seed)
+    return before, after
+
+
+def _label_metrics(
+    evaluation: EvaluationSet,
+    reference: EvaluationEmbeddings,
+    candidate: EvaluationEmbeddings,
+    rankings: tuple[IntArray, IntArray] | None,
+    seed: int,
+) -> tuple[LabelMetric, ...]:
+    if evaluation.pairs is not None:
+        return compare_pairs(reference.documents, candidate.documents, evaluation.pairs, seed)
+    if rankings is None or not evaluation.judgements:
+        return ()
+    return compare_rankings(*rankings, evaluation.judgements, seed)
+
+
+# ------------------------------------------------------------------------------ by length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recalls:
+    """Recall on labels of the judged queries, FP32 beside the candidate, shape [num_judged]."""
+
+    query: IntArray
+    reference: Float64Array
+    candidate: Float64Array
+
+
+def _recalls(
+    evaluation: EvaluationSet, rankings: tuple[IntArray, IntArray] | None
+) -> _Recalls | None:
+    if rankings is None or not evaluation.judgements:
+        return None
+    before, after = (score_ranking(ranking, evaluation.judgements) for ranking in rankings)
+    return _Recalls(query=before.query, reference=before.recall, candidate=after.recall)
 
 
 def _slices(
-    row_cosines: Float64Array, num_tokens: IntArray, overlaps: Float64Array | None
+    row_cosines: Float64Array,
+    num_tokens: IntArray,
+    overlaps: Float64Array | None,
+    recalls: _Recalls | None,
 ) -> tuple[LengthSlice, ...]:
     # The last slice ends behind the longest text, because infinity is no number of tokens.
     end = max(SLICE_EDGES[-1], int(num_tokens.max())) + 1
-    return tuple(
-        _slice(low, high, row_cosines, num_tokens, overlaps)
-        for low, high in pairwise((*SLICE_EDGES, end))
-        if ((num_tokens >= low) & (num_tokens < high)).any()
-    )
+    found = []
+    for low, high in pairwise((*SLICE_EDGES, end)):
+        inside = (num_tokens >= low) & (num_tokens < high)
+        if inside.any():
+            found.append(_slice(low, high, row_cosines, inside, overlaps, recalls))
+    return tuple(found)
 
 
 def _slice(
     low: int,
     high: int,
     row_cosines: Float64Array,
-    num_tokens: IntArray,
+    inside: BoolArray,
     overlaps: Float64Array | None,
+    recalls: _Recalls | None,
 ) -> LengthSlice:
-    inside = (num_tokens >= low) & (num_tokens < high)
-    found = None
-    if overlaps is not None:
-        # Queries come first; in sets without queries, overlaps are the documents' own.
-        of_queries = overlaps[inside[: len(overlaps)]]
-        found = float(of_queries.mean()) if len(of_queries) else None
+    # Queries come first; in sets without queries, overlaps are the documents' own.
+    kept = None if overlaps is None else overlaps[inside[: len(overlaps)]]
+    judged = None if recalls is None else inside[recalls.query]
     return LengthSlice(
         low=low,
         high=high,
         num_texts=int(inside.sum()),
         mean_cosine=float(row_cosines[inside].mean()),
         min_cosine=float(row_cosines[inside].min()),
-        overlap_at_k=found,
+        overlap_at_k=_mean(kept),
+        reference_recall=_mean(recalls.reference[judged]) if recalls else None,
+        recall=_mean(recalls.candidate[judged]) if recalls else None,
     )
 
 
-def _worst_texts(
-    evaluation: EvaluationSet, row_cosines: Float64Array, num_tokens: IntArray
-) -> tuple[WorstText, ...]:
-    texts = (*evaluation.queries, *evaluation.documents)
-    rows = np.argsort(row_cosines, kind="stable")[:NUM_WORST]
-    return tuple(
-        WorstText(
-            text=texts[row][:_WORST_TEXT_CHARACTERS],
-            cosine=float(row_cosines[row]),
-            num_tokens=int(num_tokens[row]),
-        )
-        for row in rows
-    )
+def _mean(values: Float64Array | None) -> float | None:
+    return float(values.mean()) if values is not None and len(values) else None
 
 
 def _require_matching_rows(

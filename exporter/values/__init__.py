@@ -21,6 +21,7 @@ from exporter.values.fidelity import (
     Fidelity,
     LabelMetric,
     LengthSlice,
+    Neighbour,
     Stability,
     WorstText,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "LengthSlice",
     "MethodScore",
     "MissingMember",
+    "Neighbour",
     "Objective",
     "ParityReport",
     "Provenance",

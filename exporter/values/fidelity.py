@@ -17,12 +17,29 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A document near a text by one of two models; ranks start at 1, the nearest."""
+
+    text: str
+    reference_rank: int
+    candidate_rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorstText:
-    """One of the texts that moved most."""
+    """One of the texts that moved most, and what that did to its nearest documents.
+
+    `kept`: share of FP32's own k nearest that are still there; None where there are too few
+    documents for that to mean anything. `lost` are nearest no more, in FP32's order; `gained`
+    are in their places, in the candidate's order. Ties of FP32 count for each other.
+    """
 
     text: str
     cosine: float
     num_tokens: int
+    kept: float | None = None
+    lost: tuple[Neighbour, ...] = ()
+    gained: tuple[Neighbour, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +63,11 @@ class Stability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LengthSlice:
-    """Fidelity of the texts whose token count lies in [low, high)."""
+    """Fidelity of the texts whose token count lies in [low, high).
+
+    `overlap_at_k` and the recalls are of the queries in it; None where there are none, or no
+    labels for them.
+    """
 
     low: int
     high: int
@@ -54,6 +75,8 @@ class LengthSlice:
     mean_cosine: float
     min_cosine: float
     overlap_at_k: float | None
+    reference_recall: float | None = None
+    recall: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

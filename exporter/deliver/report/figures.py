@@ -106,6 +106,11 @@ def percent_estimate(estimate: Estimate | None) -> str:
     return f"{percent(estimate.value)} {interval(estimate.interval, 1, scale=100)}"
 
 
+def beside_reference(value: float | None, reference: float | None) -> str:
+    """Write a share with FP32's own behind it in brackets."""
+    return NONE if value is None else f"{percent(value)} ({percent(reference)})"
+
+
 def signed_estimate(estimate: Estimate, digits: int = 4) -> str:
     """Write a difference with its sign and interval."""
     return f"{estimate.value:+.{digits}f} {interval(estimate.interval, digits)}"

@@ -14,21 +14,19 @@ from exporter.deliver.report.document import (
 from exporter.deliver.report.headline import (
     FRONT_MEANING,
     FRONT_SYMBOL,
-    SIMULATED,
     VERDICT_SYMBOLS,
     VERDICT_WORDS,
     mix_names,
     question,
 )
+from exporter.deliver.report.markdown_fidelity import fidelity_section
 from exporter.deliver.report.markdown_quantization import quantization_section
 from exporter.deliver.report.markup import bullets, code, escape, table
 from exporter.deliver.report.pareto_plot import pareto_points
 from exporter.deliver.report.plot import pareto_file
-from exporter.deliver.report.text import name, one_line, shorten
-from exporter.values import Fidelity, LabelMetric, Latency, LengthSlice
+from exporter.deliver.report.text import name, one_line
+from exporter.values import Latency
 from targets.contract import Check
-
-_MAX_TEXT_CHARS = 160
 
 
 def target_sections(report: Report, target: TargetSection, stem: str) -> str:
@@ -41,7 +39,7 @@ def target_sections(report: Report, target: TargetSection, stem: str) -> str:
         lambda one: _pareto(report, one, stem),
         lambda one: _quantization(one, stem),
         _variants,
-        _fidelity,
+        fidelity_section,
         _executed,
         _hardware,
     ]
@@ -196,88 +194,6 @@ def _variant_row(variant: VariantSection, mixes: Sequence[str]) -> tuple[str, ..
         variant.status,
         escape(one_line(variant.reason)),
     )
-
-
-# ---------------------------------------------------------------------------- fidelity
-
-
-def _fidelity(target: TargetSection) -> str:
-    fidelity = target.fidelity
-    if fidelity is None:
-        return "### Fidelity\n\nNot measured.\n"
-    parts = [
-        "### Fidelity\n",
-        bullets([*_simulated(target), *_fidelity_items(fidelity)]),
-        _labels(fidelity.labels),
-        _slices(fidelity),
-        _worst(fidelity),
-    ]
-    return "\n".join(part for part in parts if part)
-
-
-def _simulated(target: TargetSection) -> list[str]:
-    return [SIMULATED] if target.numerics == "simulated" else []
-
-
-def _fidelity_items(fidelity: Fidelity) -> list[str]:
-    items = [
-        f"{escape(fidelity.evaluation)}, split {escape(fidelity.split)}: "
-        f"{fidelity.num_texts} texts, {fidelity.num_queries} queries; 95 % intervals",
-        f"cosine with FP32: mean {figures.cosine_estimate(fidelity.mean_cosine)}, "
-        f"worst 1 % of texts {figures.cosine_estimate(fidelity.p1_cosine)}, "
-        f"lowest {figures.cosine(fidelity.min_cosine)}",
-    ]
-    if fidelity.overlap_at_k:
-        kept = figures.percent_estimate(fidelity.overlap_at_k)
-        items.append(f"FP32's own {fidelity.k} nearest neighbours kept: {kept}")
-    if fidelity.stability:
-        stability = fidelity.stability
-        items.append(
-            f"same text in other company ({stability.num_texts} texts), lowest cosine: "
-            f"alone or in a batch {figures.cosine(stability.alone_vs_batched)}, "
-            f"padded {figures.cosine(stability.padded)}, "
-            f"shuffled {figures.cosine(stability.shuffled)}"
-        )
-    return items
-
-
-def _labels(labels: Sequence[LabelMetric]) -> str:
-    rows = [
-        (
-            escape(metric.name),
-            f"{metric.reference:.4f}",
-            f"{metric.candidate:.4f}",
-            figures.signed_estimate(metric.difference),
-        )
-        for metric in labels
-    ]
-    headers = ("on labels", "FP32", "this artifact", "difference (95 %)")
-    return table(headers, rows, "lrrr") if rows else ""
-
-
-def _slices(fidelity: Fidelity) -> str:
-    rows = [_slice_row(one) for one in fidelity.slices]
-    headers = ("tokens", "texts", "mean cosine", "lowest cosine", f"overlap@{fidelity.k}")
-    return table(headers, rows, "lrrrr") if rows else ""
-
-
-def _slice_row(one: LengthSlice) -> tuple[str, ...]:
-    return (
-        f"{one.low} to {one.high - 1}",
-        str(one.num_texts),
-        figures.cosine(one.mean_cosine),
-        figures.cosine(one.min_cosine),
-        figures.percent(one.overlap_at_k),
-    )
-
-
-def _worst(fidelity: Fidelity) -> str:
-    rows = [
-        (figures.cosine(one.cosine), str(one.num_tokens), code(shorten(one.text, _MAX_TEXT_CHARS)))
-        for one in fidelity.worst
-    ]
-    headers = ("cosine", "tokens", "text that moved most")
-    return table(headers, rows, "rrl") if rows else ""
 
 
 # ------------------------------------------------------------------ what ran, and where

@@ -17,6 +17,7 @@ from exporter.values import (
     LengthSlice,
     MethodScore,
     MissingMember,
+    Neighbour,
     ParityReport,
     Provenance,
     QuantizationSummary,
@@ -138,6 +139,8 @@ def fidelity(
                 mean_cosine=0.99999,
                 min_cosine=0.9998,
                 overlap_at_k=0.9971,
+                reference_recall=0.8812,
+                recall=0.8801,
             ),
             LengthSlice(
                 low=16,
@@ -157,7 +160,28 @@ def fidelity(
             ),
         ),
         worst=(
-            WorstText(text="Return True if the | pipe is open.", cosine=minimum, num_tokens=9),
+            WorstText(
+                text="Return True if the | pipe is open.",
+                cosine=minimum,
+                num_tokens=9,
+                kept=0.7,
+                lost=tuple(
+                    Neighbour(text=text, reference_rank=rank, candidate_rank=rank + 8)
+                    for rank, text in (
+                        (4, "Return whether the file descriptor is open."),
+                        (8, "Close the pipe."),
+                        (10, "Wait until the pipe is drained."),
+                    )
+                ),
+                gained=tuple(
+                    Neighbour(text=text, reference_rank=rank + 5, candidate_rank=rank)
+                    for rank, text in (
+                        (7, "Return True if `fd` is a terminal."),
+                        (9, "Return the mode of a pipe."),
+                        (10, "Open a pipe to or from a command."),
+                    )
+                ),
+            ),
             WorstText(text="Deprecated alias of `run`.", cosine=minimum, num_tokens=7),
         ),
     )
@@ -696,7 +720,16 @@ HOSTILE_RECORD = replace(
             fidelity=replace(
                 TARGET.fidelity,
                 worst=(
-                    WorstText(text=HOSTILE, cosine=0.5, num_tokens=4),
+                    WorstText(
+                        text=HOSTILE,
+                        cosine=0.5,
+                        num_tokens=4,
+                        kept=0.9,
+                        lost=(Neighbour(text=HOSTILE, reference_rank=1, candidate_rank=11),),
+                        gained=(
+                            Neighbour(text=RIGHT_TO_LEFT, reference_rank=40, candidate_rank=2),
+                        ),
+                    ),
                     WorstText(text=RIGHT_TO_LEFT, cosine=0.6, num_tokens=3),
                 ),
             ),
