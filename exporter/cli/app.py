@@ -19,6 +19,8 @@ from exporter.cli.encode import encode
 from exporter.cli.export import export
 from exporter.cli.gate import gate
 from exporter.cli.report import report
+from exporter.cli.pack import pack, unpack
+from exporter.cli.sign import sign
 from exporter.cli.targets import targets
 from targets.errors import ExitCode, ExporterError
 
@@ -39,6 +41,9 @@ app.command()(encode)
 app.command()(report)
 app.command()(gate)
 app.command()(compare)
+app.command()(pack)
+app.command()(unpack)
+app.command()(sign)
 app.add_typer(devices, name="devices")
 
 

@@ -28,6 +28,7 @@ from exporter.deliver.folders import (
 )
 from exporter.deliver.manifest import (
     MANIFEST,
+    SIGNATURE,
     BundleFacts,
     Manifest,
     facts_of,
@@ -221,7 +222,7 @@ class BundleWriter:
 
     def _place(self, relative: str) -> Path:
         place = self._staging / relative
-        if not is_safe_relative(relative) or relative == MANIFEST:
+        if not is_safe_relative(relative) or relative in (MANIFEST, SIGNATURE):
             raise StorageError(f"{relative!r} is not a path for a file of the bundle")
         with self._errors("cannot write into the bundle"):
             inside = place.parent.resolve().is_relative_to(self._staging.resolve())
@@ -246,11 +247,29 @@ class BundleWriter:
             path.write_bytes(dump_json(manifest, indent=2) + b"\n")
             sync(path)
             sync(self._staging)
-            with self._locked():
-                recover(self.output)
-                swap_in(self._staging, check_output(self.output))
-                sync(self.output.parent)
+            self._swap()
         return manifest
+
+    def adopt(self) -> Manifest:
+        """Put a bundle that came with its manifest, into `directory`, in its place.
+
+        Whoever calls this has proven every file (`require_intact`).
+
+        Raises:
+            StorageError: it cannot be written, or the manifest cannot be read.
+            UsageError: meanwhile somebody put files into the output folder.
+        """
+        manifest = read_manifest(self._staging)
+        with self._errors("cannot write the bundle"):
+            sync_tree(self._staging)
+            self._swap()
+        return manifest
+
+    def _swap(self) -> None:
+        with self._locked():
+            recover(self.output)
+            swap_in(self._staging, check_output(self.output))
+            sync(self.output.parent)
 
     def _locked(self) -> AbstractContextManager[None]:
         path = self.output.with_name(f".{self.output.name}.lock")

@@ -17,6 +17,8 @@ from targets.errors import StorageError
 from targets.hashing import sha256_file
 
 MANIFEST = "manifest.json"
+SIGNATURE = "model.sig"
+"""Where OpenSSF's model-signing looks for one; made after the manifest, so not listed in it."""
 TOOL = "embedding-exporter"
 SCHEMA_VERSION = 1
 
@@ -189,7 +191,9 @@ def verify_bundle(bundle: Path) -> tuple[BundleProblem, ...]:
     """
     listed = {file.path: file for file in read_manifest(bundle).files}
     found = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*")}
-    found.pop(MANIFEST, None)
+    for name in (MANIFEST, SIGNATURE):
+        if name in found and _is_plain(found[name]):
+            del found[name]
     wrong = [_problem(bundle, file) for file in listed.values()]
     strangers = [
         BundleProblem(path=name, kind="extra" if _is_plain(path) else "unsafe")
@@ -198,6 +202,26 @@ def verify_bundle(bundle: Path) -> tuple[BundleProblem, ...]:
     ]
     problems = [problem for problem in wrong if problem] + strangers
     return tuple(sorted(problems, key=lambda problem: (problem.path, problem.kind)))
+
+
+def require_intact(bundle: Path, *, name: Path | None = None) -> None:
+    """Refuse a bundle that is not, file by file, what its manifest says.
+
+    Args:
+        bundle: its folder.
+        name: what the user called it; None: the folder.
+
+    Raises:
+        StorageError: it is not, or the manifest cannot be read.
+    """
+    problems = verify_bundle(bundle)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise StorageError(
+            f"{name or bundle} is not what its manifest says",
+            why=f"{problems[0]}{more}",
+            hint="fetch the bundle again, or export it again",
+        )
 
 
 def _problem(bundle: Path, file: ShippedFile) -> BundleProblem | None:
@@ -234,7 +258,7 @@ def foreign_files(bundle: Path) -> tuple[str, ...]:
     Raises:
         StorageError: the manifest cannot be read.
     """
-    ours = {file.path for file in read_manifest(bundle).files} | {MANIFEST}
+    ours = {file.path for file in read_manifest(bundle).files} | {MANIFEST, SIGNATURE}
     paths = (path for path in bundle.rglob("*") if path.is_symlink() or not path.is_dir())
     names = {p.relative_to(bundle).as_posix() for p in paths if p.name not in _DROPPINGS}
     return tuple(sorted(names - ours))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from exporter.deliver.bill_of_materials import BILL_OF_MATERIALS, bill_of_materials
 from exporter.deliver.bundle import BundleWriter
 from exporter.deliver.manifest import facts_of
 from exporter.deliver.report import write_reports
@@ -139,6 +140,7 @@ def write_bundle(
         results = [replace(r, artifact=shipped.get((r.target, r.device))) for r in record.targets]
         complete = replace(record, targets=tuple(results))
         write_reports(complete, bundle.directory / "reports")
+        bundle.add_bytes(bill_of_materials(complete), BILL_OF_MATERIALS)
         bundle.commit(facts_of(complete))
     return complete
 
