@@ -12,14 +12,15 @@ import typer
 
 from exporter.cli.calibrate import calibrate
 from exporter.cli.check import check
+from exporter.cli.ci import ci
 from exporter.cli.compare import compare
 from exporter.cli.compatibility import compatibility
 from exporter.cli.devices import devices
 from exporter.cli.encode import encode
 from exporter.cli.export import export
 from exporter.cli.gate import gate
-from exporter.cli.report import report
 from exporter.cli.pack import pack, unpack
+from exporter.cli.report import report
 from exporter.cli.sign import sign
 from exporter.cli.targets import targets
 from targets.errors import ExitCode, ExporterError
@@ -45,6 +46,7 @@ app.command()(pack)
 app.command()(unpack)
 app.command()(sign)
 app.add_typer(devices, name="devices")
+app.add_typer(ci, name="ci")
 
 
 def tool_version() -> str:
