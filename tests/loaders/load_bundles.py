@@ -50,7 +50,7 @@ def about_openvino(model, bundle):
 
     core = openvino.Core()
     loaded = content_of(model.model)
-    files = sorted(bundle.rglob("*.xml"))
+    files = sorted(f for f in bundle.rglob("*.xml") if f.with_suffix(".bin").is_file())
     same = [f for f in files if content_of(core.read_model(f)) == loaded]
     precision = model.request.get_property("INFERENCE_PRECISION_HINT")
     group = model.request.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
