@@ -98,7 +98,11 @@ class MobileTarget(OnnxRuntimeTarget):
                 f"{request.output_dir} cannot be written", why=str(error), hint="free space"
             ) from error
         files = [
-            artifact_file(path, request.output_dir, on_device=path.name == ORT_MODEL)
+            artifact_file(
+                path,
+                request.output_dir,
+                on_device=path.relative_to(request.output_dir).as_posix() == ORT_MODEL,
+            )
             for path in paths
         ]
         return built_artifact(request, self.spec.name, files, versions(), started)
