@@ -158,7 +158,8 @@ class Link:
         return hello
 
     async def _first_answer(self, request: bytes) -> dict[str, Any]:
-        with contextlib.suppress(asyncssh.Error, OSError):  # it has ended already: what it said tells why
+        # written to one that has ended already: what it said tells why
+        with contextlib.suppress(asyncssh.Error, OSError):
             self._far.stdin.write(request)
         for _ in range(_NOISE_LINES):
             line = await asyncio.wait_for(self._far.stdout.readline(), _SILENCE_S)

@@ -202,8 +202,11 @@ def test_fused_integer_kernels_come_close_to_the_probe(real: Case) -> None:
     fast = run_ort(model, feeds(real.graph, texts))
     openvino = run_openvino(model, feeds(real.graph, texts))
     assert (openvino.num_int8, openvino.num_float) == (36, 0)
-    assert cosines(tried, fast).min() > 0.999
-    assert cosines(tried, openvino.output).min() > 0.999
+    # without VNNI, sums of two products saturate in int16: what overflow.py predicts
+    exact = open_device("local").hardware().features & {"avx512_vnni", "avx_vnni", "i8mm"}
+    least = 0.999 if exact else 0.99
+    assert cosines(tried, fast).min() > least
+    assert cosines(tried, openvino.output).min() > least
 
 
 def test_the_probe_forgets_what_it_tried(real: Case) -> None:
