@@ -24,6 +24,11 @@ from targets.contract import Target, variants_of
 from targets.registry import open_device
 
 
+UNBACKED_COSINE = 0.95
+"""Of recipes that this CPU does not back: without VNNI, the products of foreign quantizers
+saturate at 16 bits, as the recipe's own note says."""
+
+
 class TargetConformance:
     """Tests that every target must pass."""
 
@@ -127,4 +132,6 @@ class TargetConformance:
                 rows = runner.embed(workshop.tokens)
             exact = recipe.precision == "float32"
             least = 0.999999 if exact else self.subject.min_cosine
+            if recipe.requires and not workshop.hardware.features.intersection(recipe.requires):
+                least = min(least, UNBACKED_COSINE)
             checks.check_embeddings(rows, expected, least)

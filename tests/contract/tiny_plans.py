@@ -8,10 +8,12 @@ import onnx
 
 from exporter.optimize.calibrate import Corpus, PassSettings, calibrate
 from targets.contract import OnnxArtifact, QdqScheme, TokenSequences
+from targets.hardware.precisions import adds_pairs_with_saturation
 from targets.quantization.layers import read_layers
 from targets.quantization.plans_file import Prepared, save_prepared
 from targets.quantization.prepare import Method, Preparation
 from targets.quantization.table import CalibrationTable
+from targets.registry import open_device
 
 
 def calibrated_table(
@@ -32,5 +34,7 @@ def write_plans(path: Path, graph: OnnxArtifact, tokens: TokenSequences, scheme:
     model = onnx.load(graph.path)
     preparation = Preparation(model, read_layers(model), calibrated_table(graph, tokens))
     method = Method(integers=scheme.integers, symmetric=scheme.symmetric)
-    save_prepared(Prepared(plans=preparation.plans(method)), path)
+    saturates = adds_pairs_with_saturation(open_device("local").hardware())
+    plans = preparation.plans(method, reduce_range=lambda _: saturates and not scheme.symmetric)
+    save_prepared(Prepared(plans=plans), path)
     return path
