@@ -23,7 +23,6 @@ from tiny_graph import write_tiny_graph
 from targets.contract import Target, variants_of
 from targets.registry import open_device
 
-
 UNBACKED_COSINE = 0.95
 """Of recipes that this CPU does not back: without VNNI, the products of foreign quantizers
 saturate at 16 bits, as the recipe's own note says."""
