@@ -14,10 +14,12 @@ from exporter.judge import Policy
 from exporter.progress import Reporter
 from exporter.source.resolve import resolve_encoder
 from exporter.steps.assemble import Shipment, make_record, write_bundle
+from exporter.steps.building import Ingredients
 from exporter.steps.certify import certify
 from exporter.steps.compatibility import with_compatibility
 from exporter.steps.contest import Contest
-from exporter.steps.execution import Bench, Ingredients, Stand
+from exporter.steps.execution import Bench, Stand
+from exporter.steps.job import JobMaterial
 from exporter.steps.meanwhile import compiled_meanwhile
 from exporter.steps.prepare import prepare
 from exporter.steps.quantization import quantize_layers
@@ -126,11 +128,13 @@ def _tournament(
         policy=Policy(**work.settings.policy.model_dump()),
         turns=turns,
     )
+    job = None
     if stand.prepares:
         with turns.here(), Bench(work, stand) as bench:
             contest = hold(stand=stand, bench=bench, texts=texts)
             outcome = choose_untimed(contest, quantization.recipes, dev_reference)
             result = prepare(contest, outcome, test_reference)
+            job = JobMaterial(outcome=outcome, texts=texts, reference=test_reference)
     elif stand.measures_latency:
         with Bench(work, stand) as bench:
             turns.on_interrupt(bench.end)
@@ -149,4 +153,4 @@ def _tournament(
             contest = hold(stand=stand, bench=bench, texts=few)
             result = certify(contest, outcome, reduced.rows_of(test_reference))
     complete = replace(result, quantization=quantization.summary)
-    return Shipment(result=complete, built=outcome.chosen, target=stand.target)
+    return Shipment(result=complete, built=outcome.chosen, target=stand.target, job=job)

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
+from exporter.cli.build import build
 from exporter.cli.calibrate import calibrate
 from exporter.cli.check import check
 from exporter.cli.ci import ci
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(export)
+app.command()(build)
 app.command()(calibrate)
 app.command()(targets)
 app.command()(check)

@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from exporter.values import ExportRecord, TextsSummary
+from exporter.deliver.report.document import Report
+from exporter.values import TextsSummary
 from targets.hashing import sha256_json
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 BILL_OF_MATERIALS = "sbom.cdx.json"
 
 
-def bill_of_materials(record: ExportRecord) -> bytes:
+def bill_of_materials(report: Report) -> bytes:
     """Return a run's bill of materials: UTF-8 JSON.
 
     Named are the source model and its FP32 graph, the texts that calibrated and certified, and
@@ -32,7 +33,7 @@ def bill_of_materials(record: ExportRecord) -> bytes:
     """
     from cyclonedx.output.json import JsonV1Dot6
 
-    text = JsonV1Dot6(_document(record)).output_as_string(indent=2)
+    text = JsonV1Dot6(_document(report)).output_as_string(indent=2)
     return text.encode() + b"\n"
 
 
@@ -95,15 +96,15 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _document(record: ExportRecord) -> Bom:
+def _document(report: Report) -> Bom:
     from cyclonedx.model.bom import Bom, BomMetaData
 
-    model = _model(record)
-    parts = [*_data(record), *_packages(record)]
+    model = _model(report)
+    parts = [*_data(report), *_packages(report)]
     document = Bom(
-        serial_number=_serial(record),
+        serial_number=_serial(report),
         metadata=BomMetaData(
-            component=model, timestamp=datetime.fromisoformat(record.provenance.created_utc)
+            component=model, timestamp=datetime.fromisoformat(report.provenance.created_utc)
         ),
         components=parts,
     )
@@ -111,34 +112,34 @@ def _document(record: ExportRecord) -> Bom:
     return document
 
 
-def _serial(record: ExportRecord) -> UUID:
+def _serial(report: Report) -> UUID:
     """Name the document by what it is about, so that it can be made again."""
-    about = [record.provenance.created_utc, record.graph.sha256, record.provenance.command]
+    about = [report.provenance.created_utc, report.model.graph.sha256, report.provenance.command]
     return UUID(hex=sha256_json(about)[:32], version=4)
 
 
-def _model(record: ExportRecord) -> Component:
+def _model(report: Report) -> Component:
     from cyclonedx.model.component import ComponentType
 
-    encoder = record.encoder
+    model = report.model
     return _component(
         ComponentType.MACHINE_LEARNING_MODEL,
-        encoder.model_id,
-        encoder.revision,
-        encoder.weights_sha256,
-        architecture=encoder.architecture,
-        tokenizer_sha256=encoder.tokenizer_sha256,
-        graph_sha256=record.graph.sha256,
+        model.id,
+        model.revision,
+        model.weights_sha256,
+        architecture=model.architecture,
+        tokenizer_sha256=model.tokenizer_sha256,
+        graph_sha256=model.graph.sha256,
     )
 
 
-def _data(record: ExportRecord) -> Iterator[Component]:
+def _data(report: Report) -> Iterator[Component]:
     from cyclonedx.model.component import ComponentType
 
     texts: Iterable[tuple[str, TextsSummary | None]] = (
-        ("calibration", record.calibration),
-        ("development", record.evaluation_dev),
-        ("evaluation", record.evaluation_test),
+        ("calibration", report.calibration),
+        ("development", report.evaluation.development),
+        ("evaluation", report.evaluation.test),
     )
     for use, summary in texts:
         if summary is not None:
@@ -146,15 +147,15 @@ def _data(record: ExportRecord) -> Iterator[Component]:
             yield _component(ComponentType.DATA, name, None, summary.sha256)
 
 
-def _packages(record: ExportRecord) -> Iterator[Component]:
+def _packages(report: Report) -> Iterator[Component]:
     from cyclonedx.model.component import ComponentType
     from packageurl import PackageURL
 
     python = platform.python_version()
     yield _component(ComponentType.PLATFORM, platform.python_implementation(), python, None)
-    tools = dict(record.provenance.tool_versions)
-    for result in record.targets:
-        tools |= result.tool_versions
+    tools = dict(report.provenance.tool_versions)
+    for target in report.targets:
+        tools |= target.tool_versions
     for package in packages_behind(tools):
         component = _component(ComponentType.LIBRARY, package.name, package.version, None)
         if package.is_installed:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from exporter.deliver.codec import load_json
 from exporter.deliver.folders import is_safe_relative
+from exporter.deliver.report.document import Report
 from exporter.deliver.spaces import space_of
 from exporter.values import EncoderSpec, ExportRecord, ShippedFile, TargetResult
 from targets.contract import Verdict
@@ -122,6 +123,35 @@ def facts_of(record: ExportRecord) -> BundleFacts:
         settings=record.provenance.settings,
         tool_versions=record.provenance.tool_versions,
     )
+
+
+def facts_again(earlier: Manifest, report: Report) -> BundleFacts:
+    """Return what the manifest of a bundle says whose report was written anew.
+
+    Args:
+        earlier: the bundle's manifest so far.
+        report: of the same model on the same texts.
+    """
+    stamps = {(one.target, one.device): one for one in earlier.devices}
+    for section in report.targets:
+        hardware = section.hardware
+        stamps[section.target, section.device] = DeviceStamp(
+            target=section.target,
+            device=section.device,
+            fingerprint=hardware.fingerprint if hardware else None,
+            model_name=hardware.model_name if hardware else None,
+            space_id=space_of(report.model, section),
+        )
+    about = {field.name: getattr(earlier, field.name) for field in fields(BundleFacts)}
+    about |= {
+        "created_utc": report.provenance.created_utc,
+        "tool_version": tool_version(),
+        "command": report.provenance.command,
+        "verdict": report.verdict,
+        "exit_code": report.exit_code,
+        "devices": tuple(stamps.values()),
+    }
+    return BundleFacts(**about)
 
 
 def with_files(facts: BundleFacts, files: Sequence[ShippedFile]) -> Manifest:

@@ -11,10 +11,11 @@ from pathlib import Path
 from exporter.deliver.bill_of_materials import BILL_OF_MATERIALS, bill_of_materials
 from exporter.deliver.bundle import BundleWriter
 from exporter.deliver.manifest import facts_of
-from exporter.deliver.report import write_reports
+from exporter.deliver.report import document_of, write_reports
 from exporter.judge import combine, exit_code
 from exporter.source.sidecar import copy_sidecar
 from exporter.steps.execution import Built
+from exporter.steps.job import JobMaterial, write_job
 from exporter.steps.source import Graph
 from exporter.steps.texts import Texts
 from exporter.steps.workspace import Workspace, tool_versions
@@ -43,11 +44,15 @@ _TOOLS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """One target's result and, unless it failed, the artifact that goes into the bundle."""
+    """One target's result and, unless it failed, the artifact that goes into the bundle.
+
+    `job` is what its device needs to finish a prepared artifact; None: it is finished.
+    """
 
     target: Target
     result: TargetResult
     built: Built | None
+    job: JobMaterial | None = None
 
 
 def make_record(
@@ -137,10 +142,14 @@ def write_bundle(
         copy_sidecar(record.encoder, bundle.directory)
         _add_graph(bundle, record.graph.path)
         shipped = add_artifacts(bundle, [one for one in shipments if one.built])
+        for one in shipments:
+            if one.job is not None:
+                name, device = one.result.target, one.result.device
+                write_job(bundle, name, device, record.graph.sha256, one.job, work.settings)
         results = [replace(r, artifact=shipped.get((r.target, r.device))) for r in record.targets]
         complete = replace(record, targets=tuple(results))
         write_reports(complete, bundle.directory / "reports")
-        bundle.add_bytes(bill_of_materials(complete), BILL_OF_MATERIALS)
+        bundle.add_bytes(bill_of_materials(document_of(complete)), BILL_OF_MATERIALS)
         bundle.commit(facts_of(complete))
     return complete
 
@@ -153,16 +162,21 @@ def _add_graph(bundle: BundleWriter, graph: Path) -> None:
 
 
 def add_artifacts(
-    bundle: BundleWriter, shipments: Sequence[Shipment]
+    bundle: BundleWriter, shipments: Sequence[Shipment], already: Sequence[ShippedFile] = ()
 ) -> dict[tuple[str, str], ShippedFile]:
     """Add every artifact: the first of a target where loaders look, others by their device.
 
     Two devices that got the same artifact share its files.
 
+    Args:
+        bundle: what is being written.
+        shipments: with artifacts.
+        already: files that lie in it.
+
     Returns:
         (target, device) → the entry file, the first that the target ships.
     """
-    placed: dict[str, str] = {}
+    placed = {one.path: one.sha256 for one in already}
     entries = {}
     for shipment in shipments:
         files = _files_of(shipment)

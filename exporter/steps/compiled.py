@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from targets.contract import ArtifactFile, CompiledArtifact, CompileRequest, TargetSpec
+from targets.contract import (
+    ArtifactFile,
+    CompiledArtifact,
+    CompileRequest,
+    FinishRequest,
+    Recipe,
+    TargetSpec,
+)
 from targets.errors import CompileError
 from targets.hashing import sha256_file
 
@@ -24,23 +31,40 @@ def check_compiled(artifact: CompiledArtifact, request: CompileRequest, spec: Ta
     Raises:
         CompileError: names the target, the recipe and every difference.
     """
-    faults = [*_wrong_facts(artifact, request, spec), *_wrong_files(artifact, request.output_dir)]
+    faults = [
+        *_wrong_facts(artifact, request.recipe, request.graph.sha256, spec),
+        *_wrong_files(artifact, request.output_dir),
+    ]
+    _refuse(faults, "compiled", request.recipe, spec)
+
+
+def check_finished(artifact: CompiledArtifact, request: FinishRequest, spec: TargetSpec) -> None:
+    """Refuse a finished artifact that is not what its target says; see `check_compiled`."""
+    prepared = request.artifact
+    faults = [
+        *_wrong_facts(artifact, prepared.recipe, prepared.built_from, spec),
+        *_wrong_files(artifact, request.output_dir),
+    ]
+    _refuse(faults, "finished", prepared.recipe, spec)
+
+
+def _refuse(faults: Sequence[str], did: str, recipe: Recipe, spec: TargetSpec) -> None:
     if faults:
         raise CompileError(
-            f"target {spec.name}: what it compiled for {request.recipe.name} is not what it says",
+            f"target {spec.name}: what it {did} for {recipe.name} is not what it says",
             why="; ".join(faults),
             hint=f"this is a fault of target {spec.name}; report it to {spec.vendor}",
         )
 
 
 def _wrong_facts(
-    artifact: CompiledArtifact, request: CompileRequest, spec: TargetSpec
+    artifact: CompiledArtifact, recipe: Recipe, graph_sha256: str, spec: TargetSpec
 ) -> Iterator[str]:
     if artifact.target != spec.name:
         yield f"it calls itself {artifact.target!r}"
-    if artifact.recipe != request.recipe:
+    if artifact.recipe != recipe:
         yield f"it names another recipe, {artifact.recipe.name}"
-    if artifact.built_from != request.graph.sha256:
+    if artifact.built_from != graph_sha256:
         yield "it was built from another graph"
     asked = (artifact.recipe.precision, artifact.recipe.float_precision)
     for precision in dict.fromkeys(asked):

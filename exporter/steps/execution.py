@@ -1,10 +1,10 @@
-"""Artifacts on a device: built, run, timed and looked into, each result cached."""
+"""Artifacts on a device: run, timed and looked into, each result cached."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -14,20 +14,17 @@ import numpy as np
 
 from exporter.deliver.codec import dump_json, load_json
 from exporter.optimize.rounds import Protocol, time_interleaved
-from exporter.steps.compilers import Compile, side_by_side
+from exporter.steps.compilers import side_by_side
 from exporter.steps.texts import TokenizedEvaluation
 from exporter.steps.workspace import Workspace
 from exporter.values import EvaluationEmbeddings, TimedSeries
 from targets.contract import (
     Batching,
     CompiledArtifact,
-    CompileRequest,
     Device,
     ExecutedPrecision,
     FloatArray,
     Hardware,
-    OnnxArtifact,
-    Preparable,
     Progress,
     Recipe,
     Runner,
@@ -39,7 +36,6 @@ from targets.contract import (
     no_progress,
 )
 from targets.errors import DeviceError, NonFiniteError
-from targets.hashing import sha256_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,58 +105,6 @@ class Built:
             self.plan.max_batch_tokens,
             self.num_threads,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ingredients:
-    """What a recipe is made of: the FP32 graph, calibration texts, int8 forms of layers."""
-
-    graph: OnnxArtifact
-    calibration: TokenSequences
-    plans: Path | None = None
-
-
-def build_artifact(
-    work: Workspace, stand: Stand, given: Ingredients, recipe: Recipe, compile_: Compile
-) -> Built:
-    """Compile one recipe, unless the same was compiled before.
-
-    Raises:
-        CompileError, NotInstalledError: see `Target.compile`.
-    """
-
-    def build(folder: Path, progress: Progress) -> None:
-        files = folder / "files"
-        files.mkdir()
-        request = CompileRequest(
-            graph=given.graph,
-            recipe=recipe,
-            calibration=given.calibration,
-            plans=given.plans,
-            hardware=stand.hardware,
-            output_dir=files,
-            num_threads=stand.build_threads,
-            seed=work.settings.seed,
-        )
-        (folder / "artifact.json").write_bytes(dump_json(compile_(request)))
-
-    parts = (
-        given.graph.sha256,
-        dump_json(recipe).decode(),
-        given.calibration.sha256 if recipe.quantizer == "nncf_ptq" or stand.prepares else "",
-        sha256_file(given.plans) if given.plans else "",
-        work.settings.seed,
-        *stand.identity,
-    )
-    folder = work.cached("artifact", f"compile {recipe.name}", parts, build)
-    stored = load_json(CompiledArtifact, (folder / "artifact.json").read_bytes())
-    artifact = replace(stored, directory=folder / "files")
-    padding = given.calibration.pad_token_id
-    make_plan = stand.target.run_plan
-    if stand.prepares and isinstance(stand.target, Preparable):
-        make_plan = stand.target.simulation
-    plan = make_plan(artifact, given.graph, padding, stand.num_threads)
-    return Built(artifact=artifact, plan=plan)
 
 
 class Bench:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
+from exporter.steps.building import Ingredients, build_artifact
 from exporter.steps.compilers import block_interrupts, compilers, end_children
-from exporter.steps.execution import Ingredients, Stand, build_artifact
+from exporter.steps.execution import Stand
 from exporter.steps.quantization import is_superseded
 from exporter.steps.workspace import Workspace
 from targets.contract import Recipe

@@ -15,7 +15,7 @@ from exporter.steps.execution import Bench, Built, Stand
 from exporter.steps.texts import TokenizedEvaluation
 from exporter.steps.workspace import Workspace
 from exporter.values import EvaluationEmbeddings, MissingMember, SpaceMember, reference_space
-from targets.contract import Device, Preparable, Target
+from targets.contract import Device, Preparable, Target, hardware_of
 from targets.errors import DeviceError, ExporterError, NotInstalledError
 from targets.hardware.detect import usable_cores
 from targets.registry import LOCAL, load_target, open_device
@@ -179,7 +179,7 @@ def stand_on(target: Target, device: Device, threads: int | None) -> Stand:
             f"target {target.spec.name} cannot run on {device.name}",
             why="; ".join(found.missing),
         )
-    hardware, here = device.hardware(), usable_cores()
+    hardware, here = hardware_of(target, device), usable_cores()
     cores = hardware.num_cores if device.measures_latency else here
     return Stand(
         target=target,
@@ -187,6 +187,7 @@ def stand_on(target: Target, device: Device, threads: int | None) -> Stand:
         hardware=hardware,
         tool_versions=found.tool_versions,
         num_threads=threads or cores,
+        build_threads=threads or here,
     )
 
 

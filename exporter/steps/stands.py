@@ -10,7 +10,7 @@ from exporter.config import Settings
 from exporter.steps.execution import Stand
 from exporter.steps.workspace import Workspace
 from exporter.values import TargetResult
-from targets.contract import Availability, Device, Preparable, Target
+from targets.contract import Availability, Device, Preparable, Target, hardware_of
 from targets.errors import (
     ConfigError,
     DeviceError,
@@ -216,11 +216,12 @@ def _prepares(target: Target) -> bool:
 
 
 def _stand(target: Target, device: Device, found: Availability, settings: Settings) -> Stand:
-    hardware, here, threads = device.hardware(), usable_cores(), settings.threads
-    prepares = ""
+    here, threads, prepares = usable_cores(), settings.threads, ""
     if not found.ok and isinstance(target, Preparable):
         prepares = "; ".join(found.missing)
         hardware = target.prepared_hardware(settings.compute_capability)
+    else:
+        hardware = hardware_of(target, device)
     # emulation has this machine's cores, however many the CPU in its place has
     cores = hardware.num_cores if device.measures_latency and not prepares else here
     return Stand(

@@ -189,9 +189,12 @@ def _build(work: Workspace, spec: EncoderSpec, folder: Path, progress: Progress)
     for number, evaluation in enumerate(sets):
         into = folder / ("test" if evaluation is splits.test else "dev")
         into.mkdir()
-        _save_set(evaluation, into)
-        tokenizer.encode(evaluation.queries).save(into / "queries.npz")
-        tokenizer.encode(evaluation.documents).save(into / "documents.npz")
+        made = TokenizedEvaluation(
+            texts=evaluation,
+            queries=tokenizer.encode(evaluation.queries),
+            documents=tokenizer.encode(evaluation.documents),
+        )
+        save_tokenized(made, into)
         progress(number + 1, len(sets))
 
 
@@ -256,12 +259,20 @@ def _load(folder: Path) -> Texts:
         calibration_summary=TextsSummary(
             **json.loads((folder / "calibration.json").read_text("utf-8"))
         ),
-        dev=_load_tokenized(dev) if dev.is_dir() else None,
-        test=_load_tokenized(folder / "test"),
+        dev=load_tokenized(dev) if dev.is_dir() else None,
+        test=load_tokenized(folder / "test"),
     )
 
 
-def _load_tokenized(folder: Path) -> TokenizedEvaluation:
+def save_tokenized(evaluation: TokenizedEvaluation, folder: Path) -> None:
+    """Write an evaluation set and its tokens into a folder."""
+    _save_set(evaluation.texts, folder)
+    evaluation.queries.save(folder / "queries.npz")
+    evaluation.documents.save(folder / "documents.npz")
+
+
+def load_tokenized(folder: Path) -> TokenizedEvaluation:
+    """Read what `save_tokenized` wrote."""
     return TokenizedEvaluation(
         texts=_load_set(folder),
         queries=TokenSequences.load(folder / "queries.npz"),

@@ -18,9 +18,10 @@ from exporter.optimize.search import (
     select_recipes,
 )
 from exporter.optimize.workloads import HEAT_TEXTS
+from exporter.steps.building import Ingredients, build_artifact
 from exporter.steps.compilers import Compile, compilers, side_by_side
 from exporter.steps.contest import Contest, Outcome
-from exporter.steps.execution import Built, Ingredients, build_artifact
+from exporter.steps.execution import Built
 from exporter.steps.judging import Candidates, judge_all
 from exporter.steps.play_off import play_off
 from exporter.steps.variants import Tuned, run_alike, tune

@@ -8,7 +8,7 @@ device's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -49,10 +49,13 @@ def choose_untimed(
     forced = None if precision == "auto" else precision
     unbacked = [] if forced else [r for r in recipes if not is_backed(r, contest.stand.hardware)]
     recipes = [recipe for recipe in recipes if recipe not in unbacked]
-    taking_part = [r for r in select_recipes(recipes, precision) if forced in (None, r.name)]
+    taking_part = select_recipes(recipes, precision)
+    if not contest.stand.prepares:  # nobody will ever time the company of a forced recipe
+        taking_part = tuple(r for r in taking_part if forced in (None, r.name))
     built, results = _build_all(contest, taking_part, forced)
-    order = _in_order(contest, [result for result in results if result.recipe.name in built])
-    judged: dict[str, CandidateResult] = {}
+    running = [result for result in results if forced in (None, result.recipe.name)]
+    order = _in_order(contest, [result for result in running if result.recipe.name in built])
+    judged = {one.recipe.name: _company(one, forced) for one in results if one not in running}
     chosen: str | None = None
     for result in order:
         name = result.recipe.name
@@ -69,8 +72,28 @@ def choose_untimed(
         judged[chosen] = replace(judged[chosen], status="chosen", reason=reason)
     settled = (judged.get(result.recipe.name, result) for result in results)
     candidates = (*settled, *map(not_backed, unbacked))
-    winner = built[chosen]
-    return Outcome(candidates=candidates, chosen=winner, baseline=winner, best_float=winner)
+    baseline = built[taking_part[0].name]
+    return Outcome(
+        candidates=candidates,
+        chosen=built[chosen],
+        baseline=baseline,
+        best_float=_best_float(taking_part, built, baseline),
+    )
+
+
+def _company(result: CandidateResult, forced: str | None) -> CandidateResult:
+    """Say why something was built that nobody asked for."""
+    if result.status == "failed":
+        return result
+    reason = f"not judged here: the device times it beside {forced}"
+    return replace(result, status="dropped", reason=reason)
+
+
+def _best_float(recipes: Sequence[Recipe], built: Mapping[str, Built], baseline: Built) -> Built:
+    """Return the most promising float but for FP32, which int8 will have to be faster than."""
+    names = [recipe.name for recipe in recipes if is_float(recipe)]
+    found = [built[name] for name in names if name in built]
+    return next((one for one in found if one is not baseline), baseline)
 
 
 def _build_all(

@@ -25,6 +25,7 @@ from exporter.values.fidelity import (
     Stability,
     WorstText,
 )
+from exporter.values.job import BuildJob, JobArtifact, JobFile
 from exporter.values.latency import (
     Latency,
     TimedSeries,
@@ -65,6 +66,7 @@ from exporter.values.tournament import (
 
 __all__ = [
     "OBJECTIVES",
+    "BuildJob",
     "CandidateResult",
     "Compatibility",
     "CompatibilityCell",
@@ -76,6 +78,8 @@ __all__ = [
     "Exchange",
     "ExportRecord",
     "Fidelity",
+    "JobArtifact",
+    "JobFile",
     "Judgements",
     "LabelMetric",
     "Latency",

@@ -23,7 +23,12 @@ from targets.contract.judgement import (
     Interval,
     Verdict,
 )
-from targets.contract.preparation import FinishRequest, Preparable, Structure
+from targets.contract.preparation import (
+    FinishRequest,
+    Preparable,
+    Structure,
+    hardware_of,
+)
 from targets.contract.progress import (
     Progress,
     no_progress,
@@ -102,6 +107,7 @@ __all__ = [
     "Tunable",
     "Verdict",
     "Workload",
+    "hardware_of",
     "no_progress",
     "variants_of",
 ]

@@ -11,6 +11,7 @@ from targets.contract.artifacts import CompiledArtifact
 from targets.contract.graph import OnnxArtifact
 from targets.contract.hardware import Hardware
 from targets.contract.progress import Progress, no_progress
+from targets.contract.protocols import Device, Target
 from targets.contract.running import ExecutedPrecision, RunPlan
 
 
@@ -39,12 +40,16 @@ class FinishRequest:
         artifact: what `compile` made, its files unchanged (hashes were checked).
         hardware: the device.
         output_dir: an empty folder for the finished artifact.
+        keep_dir: what makes later builds faster may be kept here between runs; None: nothing is.
+        engine: built from this artifact by the runtime's own tool; None: the target builds it.
     """
 
     artifact: CompiledArtifact
     hardware: Hardware
     output_dir: Path
     num_threads: int
+    keep_dir: Path | None = None
+    engine: Path | None = None
     progress: Progress = no_progress
 
 
@@ -69,6 +74,13 @@ class Preparable(Protocol):
             ConfigError: one that the target cannot build for; says which it can.
         """
 
+    def detected_hardware(self, device: Device) -> Hardware:
+        """Return what `finish` builds for, which need not be the device's CPU.
+
+        Raises:
+            DeviceError: there is none.
+        """
+
     def structure(self, artifact: CompiledArtifact) -> Structure | None:
         """Return what a compiler at hand makes of the artifact; None: there is none here."""
 
@@ -78,4 +90,20 @@ class Preparable(Protocol):
         """Return what runs the same arithmetic here, with other kernels than the device's."""
 
     def finish(self, request: FinishRequest) -> CompiledArtifact:
-        """Build what runs on the device. Raises: CompileError, NotInstalledError."""
+        """Build what runs on the device; the first file is what `run_plan` loads.
+
+        Raises:
+            CompileError: it cannot be built, or the engine that was given is none of these.
+            NotInstalledError: the runtime is missing.
+        """
+
+
+def hardware_of(target: Target, device: Device) -> Hardware:
+    """Return the hardware that a target's artifacts run on where its device is.
+
+    Raises:
+        DeviceError: there is none.
+    """
+    if isinstance(target, Preparable):
+        return target.detected_hardware(device)
+    return device.hardware()

@@ -45,6 +45,8 @@ class BuildPlan:
         hardware_compatible: an engine that other GPUs of Ampere and later run too.
         version_compatible: an engine that later versions of the same major run too.
         compute_capabilities: GPUs to build for without one at hand (TensorRT for RTX): "8.9".
+        timing_cache: file of trtexec's that keeps timings of kernels; "": none. Built by the
+            program itself, they are kept in its cache, one file per version and GPU.
     """
 
     graph: str
@@ -56,6 +58,7 @@ class BuildPlan:
     hardware_compatible: bool = False
     version_compatible: bool = False
     compute_capabilities: tuple[str, ...] = ()
+    timing_cache: str = ""
 
     def to_json(self) -> str:
         """Return the plan as JSON."""
@@ -145,6 +148,7 @@ def trtexec_line(plan: BuildPlan, engine: str, *, major: int) -> str:
         f"--memPoolSize=workspace:{plan.workspace_bytes >> 20}M",
         "--profilingVerbosity=detailed",
     ]
+    words += [f"--timingCacheFile={plan.timing_cache}"] if plan.timing_cache else []
     words += ["--hardwareCompatibilityLevel=ampere+"] if plan.hardware_compatible else []
     words += ["--versionCompatible"] if plan.version_compatible else []
     return shlex.join(words)

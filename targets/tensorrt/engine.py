@@ -14,6 +14,7 @@ from typing import Any
 
 from targets.errors import CompileError
 from targets.tensorrt.build_plan import BuildPlan, Profile
+from targets.tensorrt.timing_cache import TimingCache
 
 Module = Any
 """`tensorrt` or `tensorrt_rtx`, untyped."""
@@ -35,29 +36,36 @@ class Engine:
     warnings: tuple[str, ...]
 
 
-def build_engine(module: Module, graph: Path, plan: BuildPlan) -> Engine:
+def build_engine(
+    module: Module, graph: Path, plan: BuildPlan, timings: TimingCache | None = None
+) -> Engine:
     """Build an engine from an ONNX file.
 
     Args:
         module: TensorRT's Python module.
         graph: the ONNX file, its external data beside it.
         plan: how; its `graph` is not looked at.
+        timings: of kernels, from earlier builds; None: everything is timed anew.
 
     Raises:
         CompileError: TensorRT refuses the graph (with node and operator), a profile, or to build.
     """
     logger = _make_logger(module)
     builder = module.Builder(logger)
-    network = builder.create_network(_network_flags(module))
+    network = _required(builder.create_network(_network_flags(module)), "network")
     parser = module.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
         raise _refused(parser, graph)
     _require_inputs(network, plan)
-    config = builder.create_builder_config()
+    config = _required(builder.create_builder_config(), "builder configuration")
     _configure(module, config, plan)
+    if timings is not None:
+        timings.attach(config)
     for number, profile in enumerate(plan.profiles):
         _add_profile(builder, config, plan, profile, number)
     data = builder.build_serialized_network(network, config)
+    if timings is not None and data is not None:
+        timings.keep(config)
     if data is None:
         raise CompileError(
             f"TensorRT builds no engine from {graph.name}",
@@ -67,6 +75,16 @@ def build_engine(module: Module, graph: Path, plan: BuildPlan) -> Engine:
     return Engine(
         data=bytes(memoryview(data)), log=tuple(logger.lines), warnings=tuple(logger.warnings)
     )
+
+
+def _required(made: Any, what: str) -> Any:  # noqa: ANN401
+    if made is None:
+        raise CompileError(
+            f"TensorRT makes no {what}",
+            why="it answers with None, as where memory is short or its libraries do not fit",
+            hint="`exporter targets tensorrt` prints the versions that are installed",
+        )
+    return made
 
 
 def _make_logger(module: Module) -> Any:  # noqa: ANN401 - its base class is the module's
@@ -157,7 +175,7 @@ def _add_profile(
     shapes: Profile,
     number: int,
 ) -> None:
-    profile = builder.create_optimization_profile()
+    profile = _required(builder.create_optimization_profile(), "optimization profile")
     for name in plan.inputs:
         profile.set_shape(name, shapes.smallest, shapes.typical, shapes.largest)
     # a reversed range is noticed by these two alone

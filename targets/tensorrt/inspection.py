@@ -57,6 +57,21 @@ class Layer:
         return _ATTENTION in self.name
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What an engine must be made of, by the names of the graph's nodes.
+
+    Args:
+        linear: the linear layers.
+        attention: the products inside attention, two for each.
+        num_int8: how many of the linear layers were quantized.
+    """
+
+    linear: tuple[str, ...]
+    attention: tuple[str, ...]
+    num_int8: int
+
+
 def read_layers_list(log: Iterable[str]) -> tuple[Layer, ...]:
     """Read the layers from the lines of a detailed build log; none where it has no list."""
     lines = [line for message in log for line in message.splitlines()]

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from targets.contract import ArtifactFile, Availability, Device, TargetSpec
+from targets.contract import ArtifactFile, FinishRequest, TargetSpec
 from targets.errors import ConfigError, NotInstalledError
 from targets.hardware.gpus import GpuProfile, gpu_profiles
-from targets.quantization.layers import EncoderLayers
 from targets.tensorrt.build_plan import BuildPlan
 from targets.tensorrt.engine import build_engine
-from targets.tensorrt.sdk import INSTALL_RTX, RTX, import_rtx, rtx_versions
-from targets.tensorrt.target import (
-    ARCHITECTURE,
-    TensorRtTarget,
+from targets.tensorrt.files import (
+    ENGINE_FILE,
+    PLAN_FILE,
+    STRUCTURE_FILE,
     write_bytes,
     write_structure,
+    write_text,
 )
-
-ENGINE_FILE = "model.plan"
-NOT_RUN = "running engines needs an RTX GPU; this version builds them and does not run them"
+from targets.tensorrt.inspection import Asked
+from targets.tensorrt.plan_header import RTX_RUNTIME
+from targets.tensorrt.sdk import INSTALL_RTX, RTX, import_rtx, rtx_versions
+from targets.tensorrt.target import ARCHITECTURE, TensorRtTarget, rtx_source
 
 
 class TensorRtRtxTarget(TensorRtTarget):
@@ -38,15 +40,16 @@ class TensorRtRtxTarget(TensorRtTarget):
 
     _graph_on_device = False
 
-    def probe(self, device: Device) -> Availability:
-        """Say what is missing to run engines; never raises."""
-        missing = (*self.lacking_to_prepare(), NOT_RUN)
-        return Availability(ok=False, missing=missing, tool_versions=self._versions())
+    _module_name = "tensorrt_rtx"
+    _runtime = RTX_RUNTIME
+
+    def _import(self) -> Any:  # noqa: ANN401 - untyped
+        return import_rtx()
 
     def lacking_to_prepare(self) -> tuple[str, ...]:
         """Say whether the compiler is missing."""
         try:
-            import_rtx()
+            self._import()
         except NotInstalledError as error:
             return (f"{error.what}: {INSTALL_RTX} ({error.why})",)
         return ()
@@ -64,12 +67,19 @@ class TensorRtRtxTarget(TensorRtTarget):
         return rtx_versions()
 
     def _write_build(self, folder: Path, plan: BuildPlan) -> list[ArtifactFile]:
-        return [write_bytes(folder / "build_plan.json", plan.to_json().encode("utf-8"))]
+        return [write_text(folder / PLAN_FILE, plan.to_json())]
+
+    def _built(self, request: FinishRequest, plan: BuildPlan) -> list[ArtifactFile]:
+        """Take the engine that was built ahead of time, if it was built for this GPU."""
+        prepared = request.artifact.directory
+        files = self._taken(request, plan, prepared / ENGINE_FILE)
+        structure = (prepared / STRUCTURE_FILE).read_bytes()
+        return [*files, write_bytes(request.output_dir / STRUCTURE_FILE, structure)]
 
     def _compiled(
-        self, folder: Path, graph: Path, plan: BuildPlan, layers: EncoderLayers, num_int8: int
+        self, folder: Path, graph: Path, plan: BuildPlan, asked: Asked
     ) -> list[ArtifactFile]:
-        module = import_rtx()
+        module = self._import()
         engine = build_engine(module, graph, plan)
-        structure = write_structure(folder, engine, layers, num_int8, module)
+        structure = write_structure(folder, engine, asked, rtx_source(module))
         return [write_bytes(folder / ENGINE_FILE, engine.data, on_device=True), structure]

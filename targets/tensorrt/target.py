@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,32 @@ from targets.contract import (
     Structure,
     TargetSpec,
 )
-from targets.errors import CompileError, ConfigError, NotInstalledError, StorageError
+from targets.errors import (
+    ConfigError,
+    DeviceError,
+    NotInstalledError,
+)
 from targets.hardware.gpus import GpuProfile, gpu_profile, gpu_profiles
-from targets.quantization.layers import EncoderLayers
+from targets.hardware.nvidia import detect_gpu
 from targets.tensorrt.build_plan import BuildPlan, profiles_for, trtexec_line
-from targets.tensorrt.engine import Engine, build_engine
+from targets.tensorrt.engine import build_engine
+from targets.tensorrt.files import (
+    ASKED_FILE,
+    COMMANDS_FILE,
+    ENGINE_FILE,
+    PLAN_FILE,
+    STRUCTURE_FILE,
+    read_asked,
+    read_plan,
+    write_bytes,
+    write_structure,
+    write_text,
+)
 from targets.tensorrt.graph import build_graph, save_graph
-from targets.tensorrt.inspection import LINEAR, read_layers_list, structure_of
+from targets.tensorrt.inspection import Asked, read_layers_list
+from targets.tensorrt.plan_header import TENSORRT_RUNTIME, Loader, require_plan
 from targets.tensorrt.recipes import TENSOR_CORE, recipes_for
 from targets.tensorrt.sdk import (
-    INSTALL_TENSORRT,
     RTX,
     TENSORRT,
     import_rtx,
@@ -42,16 +58,16 @@ from targets.tensorrt.sdk import (
     rtx_versions,
     tensorrt_versions,
 )
+from targets.tensorrt.timing_cache import TimingCache
 
+LOCAL = "local"
 SIMULATION = Path(__file__).with_name("simulation.py")
+SESSION = Path(__file__).with_name("session.py")
 EMBEDDING = "sentence_embedding"
-PLAN_FILE, STRUCTURE_FILE, COMMANDS_FILE = "build_plan.json", "structure.json", "trtexec.txt"
+TRTEXEC_TIMINGS = "trtexec.timing"
 ARCHITECTURE = "cuda"
 DEFAULT_CAPABILITY = "8.9"
-NOT_TIMED = (
-    "running engines on a GPU is not part of this version: artifacts are prepared, and built there "
-    f"with the trtexec line in {COMMANDS_FILE}"
-)
+FINISH = "exporter build BUNDLE, on the machine with the GPU"
 _LENGTH_MULTIPLE, _MAX_BATCH_TOKENS = 1, 1024
 
 
@@ -72,13 +88,24 @@ class TensorRtTarget:
     _graph_on_device = True
 
     def probe(self, device: Device) -> Availability:
-        """Say what is missing to run engines; never raises."""
-        missing = [NOT_TIMED]
+        """Say what is missing to build and run engines on this machine's GPU; never raises."""
+        missing = [*self._lacks_runtime(), *_lacks_session()]
+        if device.name != LOCAL:
+            missing.append(f"{device.name}: engines are built and run on the machine of the GPU")
         try:
-            import_tensorrt()
-        except NotInstalledError as error:
-            missing.insert(0, f"{error.what}: {INSTALL_TENSORRT}")
-        return Availability(ok=False, missing=tuple(missing), tool_versions=self._versions())
+            found = detect_gpu()
+            hardware = self.detected_hardware(device)
+        except DeviceError as error:
+            missing.append(f"{error.what}: {FINISH}")
+            return Availability(ok=False, missing=tuple(missing), tool_versions=self._versions())
+        return Availability(
+            ok=not missing,
+            missing=tuple(missing),
+            device_name=found.name,
+            fingerprint=hardware.fingerprint,
+            features=tuple(sorted(hardware.features)),
+            tool_versions={**self._versions(), "nvidia-driver": found.driver},
+        )
 
     def candidates(self, graph: OnnxArtifact | None, hardware: Hardware) -> tuple[Recipe, ...]:
         """Return the recipes for this GPU, the FP32 baseline first."""
@@ -99,12 +126,27 @@ class TensorRtTarget:
         wanted = [gpu_profile(one) for one in compute_capabilities or (DEFAULT_CAPABILITY,)]
         for gpu in wanted:
             self._require_supported(gpu)
-        formats = set.intersection(*(set(gpu.tensor_formats) for gpu in wanted))
-        names = [gpu.sm for gpu in wanted]
+        names = ", ".join(gpu.sm for gpu in wanted)
+        return self._hardware(wanted, f"no GPU here: prepared for {names}")
+
+    def detected_hardware(self, device: Device) -> Hardware:
+        """Return this machine's GPU, with the CPU cores that feed it.
+
+        Raises:
+            DeviceError: there is none.
+        """
+        gpu = detect_gpu()
+        found = self._hardware([gpu.profile], gpu.name)
+        cores = device.hardware().num_cores
+        return replace(found, num_cores=cores, memory_bytes=gpu.memory_bytes)
+
+    def _hardware(self, gpus: Sequence[GpuProfile], name: str) -> Hardware:
+        formats = set.intersection(*(set(gpu.tensor_formats) for gpu in gpus))
+        names = [gpu.sm for gpu in gpus]
         return Hardware(
             architecture=ARCHITECTURE,
             vendor=self.spec.vendor,
-            model_name=f"no GPU here: prepared for {', '.join(names)}",
+            model_name=name,
             microarchitecture="+".join(names),
             features=frozenset((*names, *(TENSOR_CORE.format(one) for one in formats))),
             num_cores=0,
@@ -129,10 +171,17 @@ class TensorRtTarget:
             inputs=tuple(tensor.name for tensor in request.graph.inputs),
             profiles=profiles_for(request.calibration, request.graph.max_seq_length),
             compute_capabilities=_capabilities(request.hardware),
+            timing_cache=TRTEXEC_TIMINGS,
+        )
+        asked = Asked(
+            linear=tuple(layer.node for layer in layers.linears),
+            attention=tuple(layers.attention),
+            num_int8=num_int8,
         )
         files = [artifact_file(path, on_device=self._graph_on_device) for path in paths]
         files += self._write_build(folder, plan)
-        files += self._compiled(folder, paths[0], plan, layers, num_int8)
+        files.append(write_text(folder / ASKED_FILE, json.dumps(asdict(asked), indent=1)))
+        files += self._compiled(folder, paths[0], plan, asked)
         return built_artifact(request, self.spec.name, files, self._versions(), started)
 
     def structure(self, artifact: CompiledArtifact) -> Structure | None:
@@ -162,18 +211,62 @@ class TensorRtTarget:
     def run_plan(
         self, artifact: CompiledArtifact, graph: OnnxArtifact, pad_token_id: int, num_threads: int
     ) -> RunPlan:
-        """Refuse: see `NOT_TIMED`. Raises: NotInstalledError."""
-        raise NotInstalledError(f"{self.spec.name} engines cannot be run here", why=NOT_TIMED)
+        """Return what loads an engine; it is looked at before any runtime deserializes it.
+
+        Raises:
+            NotInstalledError: it is not built yet, or TensorRT is missing.
+            CompileError: another TensorRT built it.
+            StorageError: it is damaged, or not the file that its bundle names.
+        """
+        entry = artifact.files[0]
+        if not entry.path.endswith(ENGINE_FILE):
+            raise NotInstalledError(
+                f"the {self.spec.name} engine is not built yet",
+                why=f"the artifact holds {entry.path}",
+                hint=FINISH,
+            )
+        engine = artifact.directory / entry.path
+        plan = read_plan(engine.with_name(PLAN_FILE))
+        require_plan(
+            engine,
+            self._loader(),
+            sha256=entry.sha256,
+            version_compatible=plan.version_compatible,
+        )
+        return plan_to_run(
+            artifact,
+            graph,
+            pad_token_id,
+            adapter=SESSION,
+            output=EMBEDDING,
+            options={"runtime": self._module_name},
+            length_multiple=_LENGTH_MULTIPLE,
+            max_batch_tokens=_MAX_BATCH_TOKENS,
+        )
 
     def finish(self, request: FinishRequest) -> CompiledArtifact:
         """Build the engine by TensorRT's own builder on the machine of the GPU.
 
         Raises:
-            CompileError: TensorRT refuses the graph, or the plan cannot be read.
+            CompileError: TensorRT refuses the graph, fewer linear layers run in int8 than were
+                quantized, or the engine that was given is of another runtime, version or GPU.
             NotInstalledError: TensorRT is missing.
+            StorageError: the engine that was given is damaged, or a file cannot be written.
         """
-        raise NotInstalledError(
-            f"{self.spec.name} engines cannot be finished by this version", why=NOT_TIMED
+        started = time.perf_counter()
+        prepared, folder = request.artifact, request.output_dir
+        plan = read_plan(prepared.directory / PLAN_FILE)
+        if request.engine is None:
+            files = self._built(request, plan)
+        else:
+            files = self._taken(request, plan, request.engine)
+        files.append(write_text(folder / PLAN_FILE, plan.to_json()))
+        return replace(
+            prepared,
+            directory=folder,
+            files=tuple(files),
+            tool_versions=self._versions(),
+            compile_s=time.perf_counter() - started,
         )
 
     def ship(self, artifact: CompiledArtifact) -> tuple[tuple[str, str], ...]:
@@ -181,6 +274,50 @@ class TensorRtTarget:
         return tuple((file.path, f"{self.spec.name}/{file.path}") for file in artifact.files)
 
     # -------------------------------------------------------------------------- the parts
+
+    _module_name = TENSORRT
+    _runtime = TENSORRT_RUNTIME
+
+    def _import(self) -> Any:  # noqa: ANN401 - untyped
+        return import_tensorrt()
+
+    def _lacks_runtime(self) -> tuple[str, ...]:
+        try:
+            self._import()
+        except NotInstalledError as error:
+            return (f"{error.what}: {error.hint}",)
+        return ()
+
+    def _loader(self) -> Loader:
+        return Loader(runtime=self._runtime, version=self._import().__version__, rebuild=FINISH)
+
+    def _built(self, request: FinishRequest, plan: BuildPlan) -> list[ArtifactFile]:
+        module, folder = self._import(), request.output_dir
+        timings = None
+        if request.keep_dir is not None:
+            gpu = f"{request.hardware.model_name} {request.hardware.microarchitecture}"
+            timings = TimingCache.for_gpu(request.keep_dir, module.__version__, gpu)
+        prepared = request.artifact.directory
+        # the GPU at hand decides, not the one that was prepared for
+        here = replace(plan, compute_capabilities=())
+        engine = build_engine(module, prepared / plan.graph, here, timings)
+        files = [write_bytes(folder / ENGINE_FILE, engine.data, on_device=True)]
+        if read_layers_list(engine.log):  # else the session's inspector must tell
+            source = f"TensorRT {module.__version__}, {request.hardware.model_name}"
+            asked = read_asked(prepared / ASKED_FILE)
+            files.append(write_structure(folder, engine, asked, source))
+        return files
+
+    def _taken(self, request: FinishRequest, plan: BuildPlan, engine: Path) -> list[ArtifactFile]:
+        """Take an engine that trtexec, or a run before, has built."""
+        require_plan(
+            engine,
+            self._loader(),
+            version_compatible=plan.version_compatible,
+            capability=_capability_of(request.hardware),
+        )
+        place = request.output_dir / ENGINE_FILE
+        return [write_bytes(place, engine.read_bytes(), on_device=True)]
 
     def _require_supported(self, gpu: GpuProfile) -> None:
         if not gpu.tensorrt:
@@ -195,10 +332,10 @@ class TensorRtTarget:
             for major in (10, 11)
         ]
         texts = {PLAN_FILE: plan.to_json(), COMMANDS_FILE: "".join(lines)}
-        return [_written(folder / name, text) for name, text in texts.items()]
+        return [write_text(folder / name, text) for name, text in texts.items()]
 
     def _compiled(
-        self, folder: Path, graph: Path, plan: BuildPlan, layers: EncoderLayers, num_int8: int
+        self, folder: Path, graph: Path, plan: BuildPlan, asked: Asked
     ) -> list[ArtifactFile]:
         """Check the structure by TensorRT for RTX, if it is installed."""
         try:
@@ -206,65 +343,22 @@ class TensorRtTarget:
         except NotInstalledError:
             return []
         engine = build_engine(module, graph, plan)
-        return [write_structure(folder, engine, layers, num_int8, module)]
+        return [write_structure(folder, engine, asked, rtx_source(module))]
 
 
-def write_bytes(path: Path, data: bytes, *, on_device: bool = False) -> ArtifactFile:
-    """Write a file of an artifact; a device needs none but an engine.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written", why=str(error), hint="free space"
-        ) from error
-    return artifact_file(path, on_device=on_device)
+def rtx_source(module: Any) -> str:  # noqa: ANN401
+    """Name the compiler that needs no GPU."""
+    return f"TensorRT for RTX {module.__version__}, built without a GPU"
 
 
-def _written(path: Path, text: str) -> ArtifactFile:
-    return write_bytes(path, text.encode("utf-8"))
+def _lacks_session() -> tuple[str, ...]:
+    return () if SESSION.is_file() else ("this version has no session that runs engines",)
 
 
-def write_structure(
-    folder: Path,
-    engine: Engine,
-    layers: EncoderLayers,
-    num_int8: int,
-    module: Any,  # noqa: ANN401
-) -> ArtifactFile:
-    """Write what the compiler made of a graph, if all of its int8 really is.
-
-    Raises:
-        CompileError: fewer linear layers run in int8 than were quantized.
-        StorageError: the file cannot be written.
-    """
-    found = structure_of(
-        read_layers_list(engine.log),
-        [layer.node for layer in layers.linears],
-        layers.attention,
-        f"TensorRT for RTX {module.__version__}, built without a GPU",
+def _capability_of(hardware: Hardware) -> str:
+    return next(
+        (gpu.compute_capability for gpu in gpu_profiles() if gpu.sm in hardware.features), ""
     )
-    require_int8(found, num_int8)
-    return _written(folder / STRUCTURE_FILE, json.dumps(asdict(found), indent=1))
-
-
-def require_int8(found: Structure, num_int8: int) -> None:
-    """Refuse an engine in which fewer linear layers run in int8 than were quantized.
-
-    Raises:
-        CompileError: says how many.
-    """
-    ran = sum(row.count for row in found.rows if (row.op_type, row.dtype) == (LINEAR, "int8"))
-    if ran < num_int8:
-        rows = [f"{row.count} {row.op_type} in {row.dtype}" for row in found.rows]
-        raise CompileError(
-            f"{ran} of {num_int8} linear layers run in int8",
-            why=f"{found.source}: {', '.join(rows)}",
-            hint="Q/DQ was not fused into the products; see docs/tensorrt.md",
-        )
 
 
 def _file_stem(recipe: Recipe) -> str:

@@ -12,7 +12,7 @@ from exporter.deliver.report.document import (
     read_report,
 )
 from exporter.deliver.report.html import REPORT_HTML, to_html
-from exporter.deliver.report.json_report import document_of, to_json
+from exporter.deliver.report.json_report import document_of, section_of, to_json
 from exporter.deliver.report.junit import REPORT_JUNIT, to_junit
 from exporter.deliver.report.markdown import to_markdown
 from exporter.deliver.report.plot import plots_of
@@ -28,6 +28,7 @@ __all__ = [
     "parse_report",
     "plots_of",
     "read_report",
+    "section_of",
     "terminal_table",
     "to_html",
     "to_json",

@@ -56,7 +56,7 @@ def document_of(record: ExportRecord) -> Report:
         evaluation=EvaluationSection(
             development=record.evaluation_dev, test=record.evaluation_test
         ),
-        targets=tuple(_target(result) for result in record.targets),
+        targets=tuple(section_of(result) for result in record.targets),
         provenance=record.provenance,
         calibration=record.calibration,
         workload=record.workload,
@@ -93,7 +93,8 @@ def _model(spec: EncoderSpec, graph: OnnxArtifact, parity: ParityReport) -> Mode
     )
 
 
-def _target(result: TargetResult) -> TargetSection:
+def section_of(result: TargetResult) -> TargetSection:
+    """Bring what was found of one target on one device into the shape of the report."""
     return TargetSection(
         target=result.target,
         device=result.device,

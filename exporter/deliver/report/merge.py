@@ -65,6 +65,28 @@ def merge_reports(
     )
 
 
+def with_section(report: Report, section: TargetSection) -> Report:
+    """Put a target's new section in the place of its old one; the verdict is made anew.
+
+    The compatibility matrix speaks of the old artifact, and goes.
+
+    Args:
+        report: with a section of the same target on the same device.
+        section: what is true of it now.
+    """
+    pair = (section.target, section.device)
+    targets = [section if (t.target, t.device) == pair else t for t in report.targets]
+    verdict = worst_of([target_verdict(target) for target in targets])
+    failed = any(target.status == "failed" for target in targets)
+    return replace(
+        report,
+        verdict=verdict,
+        exit_code=int(ExitCode.STEP_FAILED if failed else _CODES[verdict]),
+        targets=tuple(targets),
+        compatibility=None,
+    )
+
+
 def require_same(one: tuple[str, Report], other: tuple[str, Report]) -> None:
     """Refuse two reports whose figures cannot be put side by side.
 

@@ -29,10 +29,11 @@ from targets.quantization.graph import GraphIndex
 from targets.quantization.layers import read_layers
 from targets.tensorrt.build_plan import BuildPlan, Profile
 from targets.tensorrt.engine import build_engine
+from targets.tensorrt.files import ASKED_FILE, ENGINE_FILE, STRUCTURE_FILE
 from targets.tensorrt.recipes import FLOAT16, FLOAT32, INT8
-from targets.tensorrt.rtx import ENGINE_FILE, TensorRtRtxTarget
+from targets.tensorrt.rtx import TensorRtRtxTarget
 from targets.tensorrt.sdk import import_rtx
-from targets.tensorrt.target import STRUCTURE_FILE, TensorRtTarget
+from targets.tensorrt.target import TensorRtTarget
 
 try:
     RTX = import_rtx()
@@ -165,7 +166,13 @@ def test_the_tensorrt_target_has_its_structure_told_by_rtx(tiny, tmp_path):
     structure = target.structure(artifact)
     assert "TensorRT for RTX" in structure.source
     names = {one.path for one in artifact.files}
-    assert names == {"model_int8.onnx", "build_plan.json", "trtexec.txt", STRUCTURE_FILE}
+    assert names == {
+        "model_int8.onnx",
+        "build_plan.json",
+        "trtexec.txt",
+        STRUCTURE_FILE,
+        ASKED_FILE,
+    }
     commands = (tmp_path / "trtexec.txt").read_text()
     assert commands.count("trtexec --onnx=model_int8.onnx") == 2
     plan = BuildPlan.from_json((tmp_path / "build_plan.json").read_text())

@@ -9,11 +9,14 @@ import pytest
 from deliver_records import RECORD, sha
 
 from exporter.deliver.bill_of_materials import bill_of_materials, packages_behind
+from exporter.deliver.report import document_of
+
+REPORT = document_of(RECORD)
 
 
 @pytest.fixture(scope="module")
 def document() -> dict:
-    return json.loads(bill_of_materials(RECORD))
+    return json.loads(bill_of_materials(REPORT))
 
 
 def named(document: dict, name: str) -> dict:
@@ -54,9 +57,9 @@ def test_packages_are_there_with_what_they_need(document):
 
 
 def test_the_same_run_gives_the_same_bytes_and_another_one_others():
-    again = replace(RECORD, provenance=replace(RECORD.provenance, command="another"))
-    assert bill_of_materials(RECORD) == bill_of_materials(RECORD)
-    first, second = json.loads(bill_of_materials(RECORD)), json.loads(bill_of_materials(again))
+    again = replace(REPORT, provenance=replace(REPORT.provenance, command="another"))
+    assert bill_of_materials(REPORT) == bill_of_materials(REPORT)
+    first, second = json.loads(bill_of_materials(REPORT)), json.loads(bill_of_materials(again))
     assert first["serialNumber"] != second["serialNumber"]
     assert first["components"] == second["components"]
 

@@ -10,7 +10,7 @@ import pytest
 from arena import GRAPH, Arena, Runs, make_texts, recipe
 
 from exporter.steps import meanwhile
-from exporter.steps.execution import Ingredients
+from exporter.steps.building import Ingredients
 from exporter.steps.meanwhile import compiled_meanwhile
 from targets.contract import LayerOverride
 from targets.errors import CompileError

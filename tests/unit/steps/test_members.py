@@ -99,7 +99,7 @@ def test_what_is_prepared_is_simulated_where_its_target_can(world, monkeypatch):
     _, (gone,) = placed(prepared)
     assert "openvino cannot simulate it here" in gone.reason
     target = members.load_target("openvino")
-    parts = ("lacking_to_prepare", "prepared_hardware", "structure", "finish")
+    parts = ("lacking_to_prepare", "prepared_hardware", "detected_hardware", "structure", "finish")
     able = SimpleNamespace(
         **vars(target), **dict.fromkeys(parts, str), simulation=lambda *_: "the plan"
     )

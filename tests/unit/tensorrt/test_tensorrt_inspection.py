@@ -6,8 +6,8 @@ import pytest
 
 from targets.contract import Structure
 from targets.errors import CompileError
+from targets.tensorrt.files import require_int8
 from targets.tensorrt.inspection import read_layers_list, structure_of
-from targets.tensorrt.target import require_int8
 
 LINEAR = ("a/MatMul", "b/MatMul")
 ATTENTION = ("attention/MatMul", "attention/MatMul_1")

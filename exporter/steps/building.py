@@ -1,0 +1,121 @@
+"""Artifacts compiled, and finished on their device where a target works in two steps; cached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from exporter.deliver.codec import dump_json, load_json
+from exporter.steps.compiled import check_finished
+from exporter.steps.compilers import Compile
+from exporter.steps.execution import Built, Stand
+from exporter.steps.workspace import Workspace
+from targets.contract import (
+    CompiledArtifact,
+    CompileRequest,
+    FinishRequest,
+    OnnxArtifact,
+    Preparable,
+    Progress,
+    Recipe,
+    TokenSequences,
+)
+from targets.hashing import sha256_file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingredients:
+    """What a recipe is made of: the FP32 graph, calibration texts, int8 forms of layers."""
+
+    graph: OnnxArtifact
+    calibration: TokenSequences
+    plans: Path | None = None
+
+
+def build_artifact(
+    work: Workspace, stand: Stand, given: Ingredients, recipe: Recipe, compile_: Compile
+) -> Built:
+    """Compile one recipe, unless the same was compiled before.
+
+    Raises:
+        CompileError, NotInstalledError: see `Target.compile`.
+    """
+
+    def build(folder: Path, progress: Progress) -> None:
+        files = folder / "files"
+        files.mkdir()
+        request = CompileRequest(
+            graph=given.graph,
+            recipe=recipe,
+            calibration=given.calibration,
+            plans=given.plans,
+            hardware=stand.hardware,
+            output_dir=files,
+            num_threads=stand.build_threads,
+            seed=work.settings.seed,
+        )
+        (folder / "artifact.json").write_bytes(dump_json(compile_(request)))
+
+    parts = (
+        given.graph.sha256,
+        dump_json(recipe).decode(),
+        given.calibration.sha256 if recipe.quantizer == "nncf_ptq" or stand.prepares else "",
+        sha256_file(given.plans) if given.plans else "",
+        work.settings.seed,
+        *stand.identity,
+    )
+    folder = work.cached("artifact", f"compile {recipe.name}", parts, build)
+    stored = load_json(CompiledArtifact, (folder / "artifact.json").read_bytes())
+    artifact = replace(stored, directory=folder / "files")
+    padding = given.calibration.pad_token_id
+    make_plan = stand.target.run_plan
+    if stand.prepares and isinstance(stand.target, Preparable):
+        make_plan = stand.target.simulation
+    else:
+        artifact = finished(work, stand, artifact)
+    plan = make_plan(artifact, given.graph, padding, stand.num_threads)
+    return Built(artifact=artifact, plan=plan)
+
+
+def finished(
+    work: Workspace, stand: Stand, artifact: CompiledArtifact, engine: Path | None = None
+) -> CompiledArtifact:
+    """Return what runs on the device: built there where the target works in two steps.
+
+    Args:
+        work: the run's surroundings.
+        stand: the target on its device.
+        artifact: what `Target.compile` made.
+        engine: built from it by the runtime's own tool; None: the target builds it.
+
+    Raises:
+        CompileError, NotInstalledError: see `Preparable.finish`.
+    """
+    target, maker = stand.target, stand.target
+    if not isinstance(maker, Preparable):
+        return artifact
+
+    def build(folder: Path, progress: Progress) -> None:
+        files = folder / "files"
+        files.mkdir()
+        request = FinishRequest(
+            artifact=artifact,
+            hardware=stand.hardware,
+            output_dir=files,
+            num_threads=stand.build_threads,
+            keep_dir=work.cache.root / "kept" / target.spec.name,
+            engine=engine,
+            progress=progress,
+        )
+        made = maker.finish(request)
+        check_finished(made, request, target.spec)
+        (folder / "artifact.json").write_bytes(dump_json(made))
+
+    parts = (
+        [(file.path, file.sha256) for file in artifact.files],
+        sha256_file(engine) if engine else "",
+        *stand.identity,
+    )
+    folder = work.cached("engine", f"build {artifact.recipe.name} on its device", parts, build)
+    stored = load_json(CompiledArtifact, (folder / "artifact.json").read_bytes())
+    return replace(stored, directory=folder / "files")

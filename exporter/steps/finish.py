@@ -1,0 +1,282 @@
+"""A prepared bundle finished where its device is: built, timed, judged, and written anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from exporter.deliver.bill_of_materials import BILL_OF_MATERIALS, bill_of_materials
+from exporter.deliver.bundle import BundleWriter, check_output, read_manifest
+from exporter.deliver.folders import describe_files
+from exporter.deliver.manifest import facts_again
+from exporter.deliver.report import Report, section_of, write_report
+from exporter.deliver.report.document import TargetSection
+from exporter.deliver.report.merge import with_section
+from exporter.judge import Policy
+from exporter.steps.assemble import Shipment, add_artifacts
+from exporter.steps.building import finished
+from exporter.steps.bundled import OpenBundle, open_bundle
+from exporter.steps.certify import certify
+from exporter.steps.contest import Contest, Outcome
+from exporter.steps.execution import Bench, Built, Stand
+from exporter.steps.job import (
+    FoundJob,
+    add_job,
+    artifact_of_job,
+    find_jobs,
+    settings_of_job,
+    texts_of_job,
+)
+from exporter.steps.members import stand_on
+from exporter.steps.quantization import Quantization
+from exporter.steps.workspace import Workspace
+from exporter.values import BuildJob, TargetResult
+from targets.errors import ConfigError, NotInstalledError, UsageError
+from targets.registry import load_target, open_device
+
+_REPORTS = "reports"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishAsked:
+    """What is finished.
+
+    Args:
+        bundle: folder of the prepared bundle.
+        target: whose artifact; None: every target's that can be finished here.
+        engine: of the chosen artifact, built by the runtime's own tool; None: none.
+        command: the command line, for the report.
+    """
+
+    bundle: Path
+    target: str | None = None
+    engine: Path | None = None
+    command: str = ""
+
+
+def finish_bundle(work: Workspace, asked: FinishAsked) -> Report:
+    """Finish what a bundle holds prepared, on this machine, and write the bundle anew.
+
+    Nothing but the bundle is read: neither the model nor the texts. It is written aside and
+    takes the place of `work.settings.output` when all is done.
+
+    Raises:
+        StorageError: the bundle or its job is damaged, or of another version.
+        UsageError: nothing in it waits for a device, or the target is not among it.
+        NotInstalledError: the runtime or the device is missing here.
+        CompileError, DeviceError, NonFiniteError: it cannot be built, or does not run.
+    """
+    check_output(work.settings.output)
+    if asked.engine is not None and not asked.engine.is_file():
+        raise UsageError(f"--engine {asked.engine}: there is no such file")
+    with work.step("bundle", f"check every file of {asked.bundle}"):
+        bundle = open_bundle(asked.bundle)
+        jobs = find_jobs(bundle.path, bundle.files, bundle.report.model.graph.sha256)
+    ready = _ready(work, bundle, _wanted(jobs, asked), asked)
+    done = [(found, _finish(work, bundle, found, stand, asked)) for found, stand in ready]
+    return _write(work, bundle, jobs, done, asked.command)
+
+
+# ------------------------------------------------------------------------ what and where
+
+
+def _wanted(jobs: Sequence[FoundJob], asked: FinishAsked) -> list[FoundJob]:
+    found = [one for one in jobs if asked.target in (None, one.job.target)]
+    names = ", ".join(one.job.target for one in jobs) or "nothing"
+    if not found:
+        wanted = f" for {asked.target}" if asked.target else ""
+        raise UsageError(
+            f"{asked.bundle} holds no build job{wanted}",
+            why=f"it holds one for {names}",
+            hint="prepare it: `exporter export --target tensorrt` on a machine without a GPU",
+        )
+    if asked.engine is not None and len(found) > 1:
+        raise UsageError(
+            f"--engine: {asked.bundle} holds jobs of several targets",
+            why=names,
+            hint=f"name the one it was built for: --target {found[0].job.target}",
+        )
+    return found
+
+
+def _ready(
+    work: Workspace, bundle: OpenBundle, wanted: Sequence[FoundJob], asked: FinishAsked
+) -> list[tuple[FoundJob, Stand]]:
+    """Return those whose runtime and device are here; the first reason where none is.
+
+    Raises:
+        NotInstalledError: of the only one, or of the first.
+    """
+    ready, missing = [], list[NotInstalledError]()
+    for found in wanted:
+        try:
+            ready.append((found, _stand(work, found.job)))
+        except NotInstalledError as error:
+            missing.append(error)
+    if not ready:
+        first = missing[0]
+        raise NotInstalledError(
+            f"{bundle.name} cannot be finished here: {first.what}",
+            why=first.why,
+            hint=f"{first.hint or 'run it on the machine with the device'}; the bundle stays "
+            "as it is, prepared",
+        ) from first
+    for one in missing:
+        work.reporter.note(f"stays prepared: {one.what} ({one.why})")
+    return ready
+
+
+def _stand(work: Workspace, job: BuildJob) -> Stand:
+    target = load_target(job.target)
+    return stand_on(target, open_device(job.device), work.settings.threads)
+
+
+# --------------------------------------------------------------------- built, timed, judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """What became of one job."""
+
+    result: TargetResult
+    built: Built
+    stand: Stand
+
+
+def _finish(
+    work: Workspace, bundle: OpenBundle, found: FoundJob, stand: Stand, asked: FinishAsked
+) -> _Done:
+    """Build all artifacts of a job and certify the chosen one beside the others."""
+    settings = settings_of_job(found.job, work.settings)
+    own = replace(work, settings=settings)
+    texts, reference = texts_of_job(bundle.path, found, bundle.report.calibration)
+    built = _build_all(own, bundle, found.job, stand, asked.engine)
+    job = found.job
+    outcome = Outcome(
+        candidates=(),
+        chosen=built[job.chosen],
+        baseline=built[job.baseline],
+        best_float=built[job.best_float],
+    )
+    with Bench(own, stand) as bench:
+        contest = Contest(
+            work=own,
+            stand=stand,
+            bench=bench,
+            graph=bundle.graph,
+            texts=texts,
+            quantization=Quantization(recipes=(), plans={}),
+            policy=Policy(**settings.policy.model_dump()),
+        )
+        result = certify(contest, outcome, reference)
+    return _Done(result=result, built=outcome.chosen, stand=stand)
+
+
+def _build_all(
+    work: Workspace, bundle: OpenBundle, job: BuildJob, stand: Stand, engine: Path | None
+) -> dict[str, Built]:
+    built = {}
+    with ExitStack() as folders:
+        for one in job.artifacts:
+            name = one.recipe.name
+            prepared = folders.enter_context(artifact_of_job(bundle.path, job, name))
+            given = engine if name == job.chosen else None
+            artifact = finished(work, stand, prepared, given)
+            plan = stand.target.run_plan(
+                artifact, bundle.graph, job.pad_token_id, stand.num_threads
+            )
+            built[name] = Built(artifact=artifact, plan=plan)
+    return built
+
+
+# ------------------------------------------------------------------------------- written
+
+
+def _write(
+    work: Workspace,
+    bundle: OpenBundle,
+    jobs: Sequence[FoundJob],
+    done: Sequence[tuple[FoundJob, _Done]],
+    command: str,
+) -> Report:
+    """Write the bundle with what was finished in the place of what was prepared."""
+    report = bundle.report
+    manifest = read_manifest(bundle.path)
+    leave = {path for found, _ in done for path in _replaced(bundle, found.job)}
+    leave |= {file.path for file in manifest.files if _made_anew(file.path)}
+    with (
+        work.step("bundle", f"write the bundle {work.settings.output}"),
+        BundleWriter(work.settings.output, note=work.reporter.note) as writer,
+    ):
+        for file in manifest.files:
+            if file.path not in leave:
+                writer.add_file(bundle.path / file.path, file.path)
+        for _, one in done:
+            shipment = Shipment(target=one.stand.target, result=one.result, built=one.built)
+            entries = add_artifacts(writer, [shipment], describe_files(writer.directory))
+            entry = entries[one.result.target, one.result.device]
+            report = with_section(report, _section(report, replace(one.result, artifact=entry)))
+        _add_jobs(writer, bundle, jobs)
+        report = _signed(work, report, command)
+        write_report(report, writer.directory / _REPORTS)
+        writer.add_bytes(bill_of_materials(report), BILL_OF_MATERIALS)
+        writer.commit(facts_again(manifest, report))
+    return report
+
+
+def _add_jobs(writer: BundleWriter, bundle: OpenBundle, jobs: Sequence[FoundJob]) -> None:
+    """Keep every job, so that another GPU or another TensorRT can finish the bundle again."""
+    for found in jobs:
+        sources = {file.sha256: bundle.path / file.path for file in found.job.files}
+        add_job(writer, found.job, sources)
+
+
+def _made_anew(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    is_job = len(parts) > 2 and parts[1] == "job"
+    return path == BILL_OF_MATERIALS or parts[0] == _REPORTS or is_job
+
+
+def _replaced(bundle: OpenBundle, job: BuildJob) -> list[str]:
+    """Return the files of the artifact that a job is about: those beside its entry file."""
+    entry = _section_of(bundle.report, job.target, job.device).artifact
+    if entry is None:
+        return []
+    folder = PurePosixPath(entry.path).parent
+    return [file.path for file in bundle.files if PurePosixPath(file.path).parent == folder]
+
+
+def _section_of(report: Report, target: str, device: str) -> TargetSection:
+    for section in report.targets:
+        if (section.target, section.device) == (target, device):
+            return section
+    raise ConfigError(
+        f"the bundle's report does not speak of {target} on {device}",
+        hint="prepare the bundle again with `exporter export`",
+    )
+
+
+def _section(report: Report, result: TargetResult) -> TargetSection:
+    """Return the new section; how the recipe was chosen stays what it was."""
+    earlier = _section_of(report, result.target, result.device)
+    return replace(
+        section_of(result), candidates=earlier.candidates, quantization=earlier.quantization
+    )
+
+
+def _signed(work: Workspace, report: Report, command: str) -> Report:
+    """Say in the provenance who finished it, and when."""
+    earlier = report.provenance
+    took = {name: round(seconds, 3) for name, seconds in work.stage_s.items()}
+    provenance = replace(
+        earlier,
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        command="; ".join(one for one in (earlier.command, command) if one),
+        stage_s={**earlier.stage_s, **{f"finish: {name}": s for name, s in took.items()}},
+        stages_from_cache=(*earlier.stages_from_cache, *work.made_utc),
+        made_utc={**earlier.made_utc, **work.made_utc},
+    )
+    return replace(report, provenance=provenance)

@@ -1,0 +1,89 @@
+"""The files of a prepared or finished artifact, written and read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from targets.artifacts import artifact_file
+from targets.contract import ArtifactFile, Structure
+from targets.errors import CompileError, StorageError
+from targets.tensorrt.build_plan import BuildPlan
+from targets.tensorrt.engine import Engine
+from targets.tensorrt.inspection import LINEAR, Asked, read_layers_list, structure_of
+
+ENGINE_FILE = "model.plan"
+PLAN_FILE, STRUCTURE_FILE, COMMANDS_FILE = "build_plan.json", "structure.json", "trtexec.txt"
+ASKED_FILE = "layers.json"
+
+
+def write_bytes(path: Path, data: bytes, *, on_device: bool = False) -> ArtifactFile:
+    """Write a file of an artifact; a device needs none but an engine.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written", why=str(error), hint="free space"
+        ) from error
+    return artifact_file(path, on_device=on_device)
+
+
+def write_text(path: Path, text: str) -> ArtifactFile:
+    """Write a text file that no device needs; see `write_bytes`."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_structure(folder: Path, engine: Engine, asked: Asked, source: str) -> ArtifactFile:
+    """Write what the compiler made of a graph, if all of its int8 really is.
+
+    Raises:
+        CompileError: fewer linear layers run in int8 than were quantized.
+        StorageError: the file cannot be written.
+    """
+    found = structure_of(read_layers_list(engine.log), asked.linear, asked.attention, source)
+    require_int8(found, asked.num_int8)
+    return write_text(folder / STRUCTURE_FILE, json.dumps(asdict(found), indent=1))
+
+
+def require_int8(found: Structure, num_int8: int) -> None:
+    """Refuse an engine in which fewer linear layers run in int8 than were quantized.
+
+    Raises:
+        CompileError: says how many.
+    """
+    ran = sum(row.count for row in found.rows if (row.op_type, row.dtype) == (LINEAR, "int8"))
+    if ran < num_int8:
+        rows = [f"{row.count} {row.op_type} in {row.dtype}" for row in found.rows]
+        raise CompileError(
+            f"{ran} of {num_int8} linear layers run in int8",
+            why=f"{found.source}: {', '.join(rows)}",
+            hint="Q/DQ was not fused into the products; see docs/tensorrt.md",
+        )
+
+
+def read_plan(path: Path) -> BuildPlan:
+    """Read how an artifact's engine is built. Raises: CompileError, StorageError."""
+    try:
+        return BuildPlan.from_json(path.read_text("utf-8"))
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise StorageError(
+            f"{path} cannot be read", why=why, hint="prepare the bundle again"
+        ) from error
+
+
+def read_asked(path: Path) -> Asked:
+    """Read what an artifact's engine must be made of. Raises: StorageError."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        names = {name: tuple(values[name]) for name in ("linear", "attention")}
+        return Asked(num_int8=int(values["num_int8"]), **names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{path} cannot be read", why=str(error), hint="prepare the bundle again"
+        ) from error
