@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from targets.errors import UsageError
+
 
 def build(
     bundle: Annotated[Path, typer.Argument(help="Prepared bundle folder.")],
@@ -22,6 +24,10 @@ def build(
     engine: Annotated[
         Path | None,
         typer.Option("--engine", help="Engine that trtexec built of the chosen artifact."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="KEY=VALUE of the builder, repeatable; see docs."),
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads [all].")] = None,
     cache: Annotated[
@@ -44,7 +50,11 @@ def build(
         output=output or bundle, threads=threads, cache=cache, use_cache=not no_cache
     )
     asked = FinishAsked(
-        bundle=bundle, target=target, engine=engine, command=shlex.join(["exporter", *sys.argv[1:]])
+        bundle=bundle,
+        target=target,
+        engine=engine,
+        options=dict(_pair(one) for one in option or ()),
+        command=shlex.join(["exporter", *sys.argv[1:]]),
     )
     with (
         make_reporter(quiet=quiet or as_json) as reporter,
@@ -53,3 +63,14 @@ def build(
         report = finish_bundle(work, asked)
     print_result(settings.output, as_json=as_json)
     return report.exit_code
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise UsageError(
+            f"--option {text!r} is no pair",
+            why="it must be KEY=VALUE",
+            hint="for example --option optimization_level=5",
+        )
+    return key, value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,7 +79,11 @@ def build_artifact(
 
 
 def finished(
-    work: Workspace, stand: Stand, artifact: CompiledArtifact, engine: Path | None = None
+    work: Workspace,
+    stand: Stand,
+    artifact: CompiledArtifact,
+    options: Mapping[str, str] | None = None,
+    engine: Path | None = None,
 ) -> CompiledArtifact:
     """Return what runs on the device: built there where the target works in two steps.
 
@@ -86,10 +91,11 @@ def finished(
         work: the run's surroundings.
         stand: the target on its device.
         artifact: what `Target.compile` made.
+        options: of the build, by the target's own names.
         engine: built from it by the runtime's own tool; None: the target builds it.
 
     Raises:
-        CompileError, NotInstalledError: see `Preparable.finish`.
+        CompileError, ConfigError, NotInstalledError: see `Preparable.finish`.
     """
     target, maker = stand.target, stand.target
     if not isinstance(maker, Preparable):
@@ -104,6 +110,7 @@ def finished(
             output_dir=files,
             num_threads=stand.build_threads,
             keep_dir=work.cache.root / "kept" / target.spec.name,
+            options=options or {},
             engine=engine,
             progress=progress,
         )
@@ -114,6 +121,7 @@ def finished(
     parts = (
         [(file.path, file.sha256) for file in artifact.files],
         sha256_file(engine) if engine else "",
+        dict(options or {}),
         *stand.identity,
     )
     folder = work.cached("engine", f"build {artifact.recipe.name} on its device", parts, build)

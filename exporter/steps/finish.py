@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -48,12 +48,14 @@ class FinishAsked:
         bundle: folder of the prepared bundle.
         target: whose artifact; None: every target's that can be finished here.
         engine: of the chosen artifact, built by the runtime's own tool; None: none.
+        options: of the builds, by the target's own names.
         command: the command line, for the report.
     """
 
     bundle: Path
     target: str | None = None
     engine: Path | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
 
 
@@ -67,6 +69,7 @@ def finish_bundle(work: Workspace, asked: FinishAsked) -> Report:
         StorageError: the bundle or its job is damaged, or of another version.
         UsageError: nothing in it waits for a device, or the target is not among it.
         NotInstalledError: the runtime or the device is missing here.
+        ConfigError: a build option that the target does not have.
         CompileError, DeviceError, NonFiniteError: it cannot be built, or does not run.
     """
     check_output(work.settings.output)
@@ -153,7 +156,7 @@ def _finish(
     settings = settings_of_job(found.job, work.settings)
     own = replace(work, settings=settings)
     texts, reference = texts_of_job(bundle.path, found, bundle.report.calibration)
-    built = _build_all(own, bundle, found.job, stand, asked.engine)
+    built = _build_all(own, bundle, found.job, stand, asked)
     job = found.job
     outcome = Outcome(
         candidates=(),
@@ -176,15 +179,15 @@ def _finish(
 
 
 def _build_all(
-    work: Workspace, bundle: OpenBundle, job: BuildJob, stand: Stand, engine: Path | None
+    work: Workspace, bundle: OpenBundle, job: BuildJob, stand: Stand, asked: FinishAsked
 ) -> dict[str, Built]:
     built = {}
     with ExitStack() as folders:
         for one in job.artifacts:
             name = one.recipe.name
             prepared = folders.enter_context(artifact_of_job(bundle.path, job, name))
-            given = engine if name == job.chosen else None
-            artifact = finished(work, stand, prepared, given)
+            engine = asked.engine if name == job.chosen else None
+            artifact = finished(work, stand, prepared, asked.options, engine)
             plan = stand.target.run_plan(
                 artifact, bundle.graph, job.pad_token_id, stand.num_threads
             )

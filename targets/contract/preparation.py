@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -41,6 +41,7 @@ class FinishRequest:
         hardware: the device.
         output_dir: an empty folder for the finished artifact.
         keep_dir: what makes later builds faster may be kept here between runs; None: nothing is.
+        options: of the build, by the target's own names; those not named are as prepared.
         engine: built from this artifact by the runtime's own tool; None: the target builds it.
     """
 
@@ -49,6 +50,7 @@ class FinishRequest:
     output_dir: Path
     num_threads: int
     keep_dir: Path | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
     engine: Path | None = None
     progress: Progress = no_progress
 
@@ -94,6 +96,7 @@ class Preparable(Protocol):
 
         Raises:
             CompileError: it cannot be built, or the engine that was given is none of these.
+            ConfigError: an option that the target does not have.
             NotInstalledError: the runtime is missing.
         """
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from targets.contract import TokenSequences
-from targets.errors import CompileError
+from targets.errors import CompileError, ConfigError
 
 VERSION = 1
 _MULTIPLE = 32
@@ -96,6 +96,57 @@ class BuildPlan:
         )
 
 
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _switch(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+_MIB = 1 << 20
+_OPTIONS: Mapping[str, tuple[str, Callable[[str], object], str]] = {
+    "optimization_level": ("optimization_level", _whole(0, 5), "0 to 5"),
+    "timing_iterations": ("timing_iterations", _whole(1, 1000), "1 to 1000"),
+    "workspace_mib": (
+        "workspace_bytes",
+        lambda text: _whole(1, 1 << 20)(text) * _MIB,
+        "a whole number of MiB",
+    ),
+    "hardware_compatible": ("hardware_compatible", _switch, "true or false"),
+    "version_compatible": ("version_compatible", _switch, "true or false"),
+}
+"""Name of an option → field of the plan, how it is read, what it may be."""
+
+
+def with_options(plan: BuildPlan, options: Mapping[str, str]) -> BuildPlan:
+    """Return a plan with what the user wants otherwise.
+
+    Raises:
+        ConfigError: no such option, or no such value.
+    """
+    changes: dict[str, Any] = {}
+    for name, text in options.items():
+        if name not in _OPTIONS:
+            raise ConfigError(
+                f"build option {name!r} is not known",
+                why=f"TensorRT has {', '.join(_OPTIONS)}",
+                hint="docs/tensorrt.md says what each does",
+            )
+        field, read, allowed = _OPTIONS[name]
+        try:
+            changes[field] = read(text)
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"build option {name}={text}: it must be {allowed}") from error
+    return replace(plan, **changes)
+
+
 def profiles_for(tokens: TokenSequences, max_seq_length: int) -> tuple[Profile, ...]:
     """Return profiles for short texts and for all, from the lengths that texts really have.
 
@@ -145,7 +196,7 @@ def trtexec_line(plan: BuildPlan, engine: str, *, major: int) -> str:
     words += [
         f"--builderOptimizationLevel={plan.optimization_level}",
         f"--avgTiming={plan.timing_iterations}",
-        f"--memPoolSize=workspace:{plan.workspace_bytes >> 20}M",
+        f"--memPoolSize=workspace:{plan.workspace_bytes // _MIB}M",
         "--profilingVerbosity=detailed",
     ]
     words += [f"--timingCacheFile={plan.timing_cache}"] if plan.timing_cache else []

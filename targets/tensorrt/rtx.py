@@ -71,6 +71,11 @@ class TensorRtRtxTarget(TensorRtTarget):
 
     def _built(self, request: FinishRequest, plan: BuildPlan) -> list[ArtifactFile]:
         """Take the engine that was built ahead of time, if it was built for this GPU."""
+        if request.options:
+            raise ConfigError(
+                f"{self.spec.name} takes no build options: {', '.join(request.options)}",
+                why="its engine was built when the bundle was prepared",
+            )
         prepared = request.artifact.directory
         files = self._taken(request, plan, prepared / ENGINE_FILE)
         structure = (prepared / STRUCTURE_FILE).read_bytes()

@@ -32,7 +32,7 @@ from targets.errors import (
 )
 from targets.hardware.gpus import GpuProfile, gpu_profile, gpu_profiles
 from targets.hardware.nvidia import detect_gpu
-from targets.tensorrt.build_plan import BuildPlan, profiles_for, trtexec_line
+from targets.tensorrt.build_plan import BuildPlan, profiles_for, trtexec_line, with_options
 from targets.tensorrt.engine import build_engine
 from targets.tensorrt.files import (
     ASKED_FILE,
@@ -250,12 +250,13 @@ class TensorRtTarget:
         Raises:
             CompileError: TensorRT refuses the graph, fewer linear layers run in int8 than were
                 quantized, or the engine that was given is of another runtime, version or GPU.
+            ConfigError: an option that TensorRT's builder does not have.
             NotInstalledError: TensorRT is missing.
             StorageError: the engine that was given is damaged, or a file cannot be written.
         """
         started = time.perf_counter()
         prepared, folder = request.artifact, request.output_dir
-        plan = read_plan(prepared.directory / PLAN_FILE)
+        plan = with_options(read_plan(prepared.directory / PLAN_FILE), request.options)
         if request.engine is None:
             files = self._built(request, plan)
         else:

@@ -175,7 +175,8 @@ def test_in_place_and_then_again(machine, bundle):
 def test_an_engine_that_trtexec_built_is_taken(machine, bundle, tmp_path):
     engine = tmp_path / "engine.plan"
     engine.write_bytes((bundle / "tensorrt/model_int8.onnx").read_bytes())
-    machine.build(bundle, tmp_path / "finished", engine=engine)
+    machine.build(bundle, tmp_path / "finished", engine=engine, options={"key": "value"})
+    assert {one.options["key"] for one in machine.gpu.requests} == {"value"}
     given = {one.artifact.recipe.name: one.engine for one in machine.gpu.requests}
     assert given == {"int8": engine, "float16": None, "float32": None}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from arena import LOOSE, Arena, Runs, embeddings_of, recipe
 
@@ -23,11 +25,12 @@ TABLE = {
 def choose(tmp_path, monkeypatch):
     """Make the choice among recipes of a table: (statuses by name, the outcome, the arena)."""
 
-    def make(table=TABLE, policy=LOOSE, **settings):
+    def make(table=TABLE, policy=LOOSE, prepares="", **settings):
         arena = Arena(folder=tmp_path, table=table, policy=policy, settings=settings)
         monkeypatch.setattr(untimed, "compilers", arena.compilers)
         recipes = [recipe(n, "nncf_ptq" if "int8" in n else "none") for n in table]
-        with Bench(arena._work(), arena._stand()) as bench:
+        stand = replace(arena._stand(), prepares=prepares)
+        with Bench(arena._work(), stand) as bench:
             contest = arena.contest(bench)
             outcome = choose_untimed(contest, recipes, embeddings_of(contest.choosing))
         return {one.recipe.name: one for one in outcome.candidates}, outcome, arena
@@ -48,6 +51,34 @@ def test_nothing_is_ever_timed(choose):
     results, _, arena = choose()
     assert arena.timed == []
     assert all(one.latency == () for one in results.values())
+
+
+def test_a_device_gets_the_company_that_int8_is_timed_beside(choose):
+    """Where another machine will time it: the best float and FP32, built and not judged."""
+    table = {"float32": Runs(), "half": Runs(), "int8-first": Runs(), "int8-second": Runs()}
+    results, outcome, arena = choose(table, prepares="no GPU", precision="int8-second")
+    assert outcome.chosen.recipe.name == "int8-second"
+    assert (outcome.best_float.recipe.name, outcome.baseline.recipe.name) == ("half", "float32")
+    assert sorted(arena.compiled) == ["float32", "half", "int8-second"]
+    assert arena.judged == []
+    assert results["half"].reason == "not judged here: the device times it beside int8-second"
+
+
+def test_nobody_times_company_under_emulation(choose):
+    results, outcome, arena = choose(precision="int8-third")
+    assert arena.compiled == ["int8-third"]
+    assert list(results) == ["int8-third"]
+    assert outcome.best_float is outcome.baseline is outcome.chosen
+
+
+def test_the_best_float_is_the_target_s_most_promising(choose):
+    table = {"float32": Runs(), "half": Runs(), "int8-first": Runs(noise=0.001)}
+    _, outcome, _ = choose(table, prepares="no GPU")
+    assert [one.recipe.name for one in (outcome.chosen, outcome.best_float, outcome.baseline)] == [
+        "int8-first",
+        "half",
+        "float32",
+    ]
 
 
 def test_for_size_the_smallest_comes_first(choose):

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from targets.contract import TokenSequences
-from targets.errors import CompileError
-from targets.tensorrt.build_plan import BuildPlan, Profile, profiles_for, trtexec_line
+from targets.errors import CompileError, ConfigError
+from targets.tensorrt.build_plan import (
+    BuildPlan,
+    Profile,
+    profiles_for,
+    trtexec_line,
+    with_options,
+)
 
 INPUTS = ("input_ids", "attention_mask")
 PROFILE = Profile(smallest=(1, 1), typical=(8, 32), largest=(64, 64))
@@ -97,3 +103,40 @@ def test_trtexec_names_everything_that_the_builder_is_told():
         "--versionCompatible",
     ):
         assert word in line
+
+
+def test_the_builder_s_options_change_the_plan_and_so_the_trtexec_line():
+    given = {
+        "optimization_level": "5",
+        "timing_iterations": "2",
+        "workspace_mib": "512",
+        "hardware_compatible": "true",
+        "version_compatible": "True",
+    }
+    changed = with_options(plan(), given)
+    assert with_options(changed, {}) == changed
+    assert BuildPlan.from_json(changed.to_json()) == changed
+    line = trtexec_line(changed, "m.plan", major=11)
+    for word in ("Level=5", "--avgTiming=2", "workspace:512M", "ampere+", "--versionCompatible"):
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"optimisation_level": "5"}, "is not known"),
+        ({"optimization_level": "6"}, "must be 0 to 5"),
+        ({"workspace_mib": "0"}, "whole number of MiB"),
+        ({"version_compatible": "yes"}, "true or false"),
+    ],
+)
+def test_other_options_are_refused(option, message):
+    with pytest.raises(ConfigError, match=message):
+        with_options(plan(), option)
+
+
+def test_trtexec_keeps_timings_where_the_plan_says():
+    assert "--timingCacheFile=t.timing" in trtexec_line(
+        plan(timing_cache="t.timing"), "m", major=11
+    )
+    assert "timingCache" not in trtexec_line(plan(), "m", major=11)
