@@ -6,16 +6,22 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import onnx
+
 from targets.artifacts import artifact_file
 from targets.contract import ArtifactFile, Structure
 from targets.errors import CompileError, StorageError
 from targets.tensorrt.build_plan import BuildPlan
+from targets.tensorrt.calibration_cache import cache_of_graph
 from targets.tensorrt.engine import Engine
 from targets.tensorrt.inspection import LINEAR, Asked, read_layers_list, structure_of
 
 ENGINE_FILE = "model.plan"
 PLAN_FILE, STRUCTURE_FILE, COMMANDS_FILE = "build_plan.json", "structure.json", "trtexec.txt"
 ASKED_FILE = "layers.json"
+CACHE_FILE = "calibration.cache"
+CACHE_VERSION = (10, 16, 1)
+"""Whose header the cache gets; a calibrator of ours takes it into whatever 10 runs."""
 
 
 def write_bytes(path: Path, data: bytes, *, on_device: bool = False) -> ArtifactFile:
@@ -36,6 +42,15 @@ def write_bytes(path: Path, data: bytes, *, on_device: bool = False) -> Artifact
 def write_text(path: Path, text: str) -> ArtifactFile:
     """Write a text file that no device needs; see `write_bytes`."""
     return write_bytes(path, text.encode("utf-8"))
+
+
+def write_cache(folder: Path, model: onnx.ModelProto) -> ArtifactFile:
+    """Write a Q/DQ graph's scales as TensorRT 10 writes those of its own calibrators.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    return write_bytes(folder / CACHE_FILE, cache_of_graph(model, CACHE_VERSION).to_bytes())
 
 
 def write_structure(folder: Path, engine: Engine, asked: Asked, source: str) -> ArtifactFile:

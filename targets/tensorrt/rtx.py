@@ -40,6 +40,7 @@ class TensorRtRtxTarget(TensorRtTarget):
 
     _graph_on_device = False
 
+    _has_calibrators = False
     _module_name = "tensorrt_rtx"
     _runtime = RTX_RUNTIME
 

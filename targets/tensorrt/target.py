@@ -43,6 +43,7 @@ from targets.tensorrt.files import (
     read_asked,
     read_plan,
     write_bytes,
+    write_cache,
     write_structure,
     write_text,
 )
@@ -180,6 +181,7 @@ class TensorRtTarget:
         )
         files = [artifact_file(path, on_device=self._graph_on_device) for path in paths]
         files += self._write_build(folder, plan)
+        files += [write_cache(folder, model)] if num_int8 and self._has_calibrators else []
         files.append(write_text(folder / ASKED_FILE, json.dumps(asdict(asked), indent=1)))
         files += self._compiled(folder, paths[0], plan, asked)
         return built_artifact(request, self.spec.name, files, self._versions(), started)
@@ -276,6 +278,7 @@ class TensorRtTarget:
 
     # -------------------------------------------------------------------------- the parts
 
+    _has_calibrators = True  # TensorRT 10 has
     _module_name = TENSORRT
     _runtime = TENSORRT_RUNTIME
 

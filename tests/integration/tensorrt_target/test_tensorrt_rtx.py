@@ -29,7 +29,7 @@ from targets.quantization.graph import GraphIndex
 from targets.quantization.layers import read_layers
 from targets.tensorrt.build_plan import BuildPlan, Profile
 from targets.tensorrt.engine import build_engine
-from targets.tensorrt.files import ASKED_FILE, ENGINE_FILE, STRUCTURE_FILE
+from targets.tensorrt.files import ASKED_FILE, CACHE_FILE, ENGINE_FILE, STRUCTURE_FILE
 from targets.tensorrt.recipes import FLOAT16, FLOAT32, INT8
 from targets.tensorrt.rtx import TensorRtRtxTarget
 from targets.tensorrt.sdk import import_rtx
@@ -172,6 +172,7 @@ def test_the_tensorrt_target_has_its_structure_told_by_rtx(tiny, tmp_path):
         "trtexec.txt",
         STRUCTURE_FILE,
         ASKED_FILE,
+        CACHE_FILE,
     }
     commands = (tmp_path / "trtexec.txt").read_text()
     assert commands.count("trtexec --onnx=model_int8.onnx") == 2
