@@ -37,7 +37,11 @@ class Engine:
 
 
 def build_engine(
-    module: Module, graph: Path, plan: BuildPlan, timings: TimingCache | None = None
+    module: Module,
+    graph: Path,
+    plan: BuildPlan,
+    timings: TimingCache | None = None,
+    calibrator: Any = None,  # noqa: ANN401
 ) -> Engine:
     """Build an engine from an ONNX file.
 
@@ -46,13 +50,15 @@ def build_engine(
         graph: the ONNX file, its external data beside it.
         plan: how; its `graph` is not looked at.
         timings: of kernels, from earlier builds; None: everything is timed anew.
+        calibrator: of TensorRT 10, see `calibrator.build_calibrated`; it needs a float graph, whose
+            types become TensorRT's choice. None: they are the graph's.
 
     Raises:
         CompileError: TensorRT refuses the graph (with node and operator), a profile, or to build.
     """
     logger = _make_logger(module)
     builder = module.Builder(logger)
-    network = _required(builder.create_network(_network_flags(module)), "network")
+    network = _required(builder.create_network(_network_flags(module, calibrator)), "network")
     parser = module.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
         raise _refused(parser, graph)
@@ -61,8 +67,10 @@ def build_engine(
     _configure(module, config, plan)
     if timings is not None:
         timings.attach(config)
-    for number, profile in enumerate(plan.profiles):
-        _add_profile(builder, config, plan, profile, number)
+    for number, shapes in enumerate(plan.profiles):
+        profile = _add_profile(builder, config, plan, shapes, number)
+    if calibrator is not None:
+        _calibrate(module, config, calibrator, profile)
     data = builder.build_serialized_network(network, config)
     if timings is not None and data is not None:
         timings.keep(config)
@@ -110,8 +118,10 @@ def _make_logger(module: Module) -> Any:  # noqa: ANN401 - its base class is the
     return Logger()
 
 
-def _network_flags(module: Module) -> int:
-    """Types are those of the graph, nowhere TensorRT's choice."""
+def _network_flags(module: Module, calibrator: Any) -> int:  # noqa: ANN401
+    """Types are those of the graph, nowhere TensorRT's choice, unless it is to calibrate."""
+    if calibrator is not None:
+        return 0
     return 1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
@@ -174,7 +184,7 @@ def _add_profile(
     plan: BuildPlan,
     shapes: Profile,
     number: int,
-) -> None:
+) -> Any:  # noqa: ANN401
     profile = _required(builder.create_optimization_profile(), "optimization profile")
     for name in plan.inputs:
         profile.set_shape(name, shapes.smallest, shapes.typical, shapes.largest)
@@ -185,3 +195,13 @@ def _add_profile(
             why=f"smallest {shapes.smallest}, typical {shapes.typical}, largest {shapes.largest}",
             hint="sizes must not fall from smallest to largest",
         )
+    return profile
+
+
+def _calibrate(module: Module, config: Any, calibrator: Any, profile: Any) -> None:  # noqa: ANN401
+    """Let TensorRT 10 choose types and scales; it calibrates at the profile's typical shape."""
+    config.set_flag(module.BuilderFlag.FP16)
+    config.set_flag(module.BuilderFlag.INT8)
+    config.int8_calibrator = calibrator
+    if not config.set_calibration_profile(profile):
+        raise CompileError("TensorRT refuses the calibration profile")
