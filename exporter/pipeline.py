@@ -19,7 +19,7 @@ from exporter.steps.certify import certify
 from exporter.steps.compatibility import with_compatibility
 from exporter.steps.contest import Contest
 from exporter.steps.execution import Bench, Stand
-from exporter.steps.job import JobMaterial
+from exporter.steps.job import job_material
 from exporter.steps.meanwhile import compiled_meanwhile
 from exporter.steps.prepare import prepare
 from exporter.steps.quantization import quantize_layers
@@ -134,7 +134,7 @@ def _tournament(
             contest = hold(stand=stand, bench=bench, texts=texts)
             outcome = choose_untimed(contest, quantization.recipes, dev_reference)
             result = prepare(contest, outcome, test_reference)
-            job = JobMaterial(outcome=outcome, texts=texts, reference=test_reference)
+            job = job_material(work, outcome, texts, test_reference)
     elif stand.measures_latency:
         with Bench(work, stand) as bench:
             turns.on_interrupt(bench.end)

@@ -19,6 +19,7 @@ from exporter.deliver.manifest import tool_version
 from exporter.steps.contest import Outcome
 from exporter.steps.execution import Built
 from exporter.steps.texts import Texts, TokenizedEvaluation, load_tokenized, save_tokenized
+from exporter.steps.workspace import Workspace
 from exporter.values import (
     BuildJob,
     EvaluationEmbeddings,
@@ -57,6 +58,19 @@ class FoundJob:
 
 
 # ------------------------------------------------------------------------------- written
+
+
+def job_material(
+    work: Workspace, outcome: Outcome, texts: Texts, reference: EvaluationEmbeddings
+) -> JobMaterial | None:
+    """Return what a job is made of; None where there is no FP32 that speed-ups could be over."""
+    if outcome.baseline.recipe == outcome.candidates[0].recipe:
+        return JobMaterial(outcome=outcome, texts=texts, reference=reference)
+    work.reporter.note(
+        "no build job for `exporter build`: FP32 cannot be built for this device, and speed-ups "
+        "are over FP32"
+    )
+    return None
 
 
 def write_job(

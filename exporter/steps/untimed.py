@@ -20,7 +20,7 @@ from exporter.steps.execution import Built
 from exporter.steps.tournament import build_candidate, not_backed
 from exporter.values import CandidateResult, EvaluationEmbeddings
 from targets.contract import Recipe
-from targets.errors import DeviceError, NonFiniteError
+from targets.errors import CompileError, DeviceError, NonFiniteError
 from targets.hardware.precisions import is_backed
 
 _STABILITY_TEXTS = 8
@@ -67,18 +67,33 @@ def choose_untimed(
         if judged[name].status == "chosen":
             chosen = name
     if chosen is None:  # as in a tournament: what passed nothing is certified, and fails there
-        chosen = results[0].recipe.name
+        chosen = _first(results, built)
         reason = f"nothing keeps the promised quality; {judged[chosen].reason}"
         judged[chosen] = replace(judged[chosen], status="chosen", reason=reason)
     settled = (judged.get(result.recipe.name, result) for result in results)
     candidates = (*settled, *map(not_backed, unbacked))
-    baseline = built[taking_part[0].name]
+    baseline = built.get(taking_part[0].name, built[chosen])
     return Outcome(
         candidates=candidates,
         chosen=built[chosen],
         baseline=baseline,
         best_float=_best_float(taking_part, built, baseline),
     )
+
+
+def _first(results: Sequence[CandidateResult], built: Mapping[str, Built]) -> str:
+    """Return the first that was built, FP32 where it was.
+
+    Raises:
+        CompileError: none was.
+    """
+    names = [result.recipe.name for result in results if result.recipe.name in built]
+    if not names:
+        raise CompileError(
+            "no recipe can be built for this device",
+            why="; ".join(f"{one.recipe.name}: {one.reason}" for one in results),
+        )
+    return names[0]
 
 
 def _company(result: CandidateResult, forced: str | None) -> CandidateResult:
@@ -101,7 +116,8 @@ def _build_all(
 ) -> tuple[dict[str, Built], list[CandidateResult]]:
     built: dict[str, Built] = {}
     with compilers(contest.stand.target.spec.name, contest.stand.build_threads) as compile_:
-        must_work = {recipes[0].name, forced}
+        # a device may be made for that has no FP32 at all; others run what is certified here
+        must_work = {forced} if contest.stand.prepares else {recipes[0].name, forced}
         pieces = [
             partial(build_candidate, contest, recipe, must_work, compile_, built)
             for recipe in recipes

@@ -5,8 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from targets.contract import ArtifactFile, FinishRequest, TargetSpec
-from targets.errors import ConfigError, NotInstalledError
+from targets.contract import (
+    ArtifactFile,
+    CompiledArtifact,
+    CompileRequest,
+    FinishRequest,
+    TargetSpec,
+)
+from targets.errors import CompileError, ConfigError, NotInstalledError
 from targets.hardware.gpus import GpuProfile, gpu_profiles
 from targets.tensorrt.build_plan import BuildPlan
 from targets.tensorrt.engine import build_engine
@@ -21,7 +27,12 @@ from targets.tensorrt.files import (
 from targets.tensorrt.inspection import Asked
 from targets.tensorrt.plan_header import RTX_RUNTIME
 from targets.tensorrt.sdk import INSTALL_RTX, RTX, import_rtx, rtx_versions
-from targets.tensorrt.target import ARCHITECTURE, TensorRtTarget, rtx_source
+from targets.tensorrt.target import (
+    ARCHITECTURE,
+    TensorRtTarget,
+    only_without_float32,
+    rtx_source,
+)
 
 
 class TensorRtRtxTarget(TensorRtTarget):
@@ -54,6 +65,16 @@ class TensorRtRtxTarget(TensorRtTarget):
         except NotInstalledError as error:
             return (f"{error.what}: {INSTALL_RTX} ({error.why})",)
         return ()
+
+    def compile(self, request: CompileRequest) -> CompiledArtifact:
+        """Build the engine ahead of time; see `TensorRtTarget.compile`."""
+        if only_without_float32(request.hardware, request.recipe):
+            raise CompileError(
+                f"TensorRT for RTX has no float32 products for Turing ({request.recipe.name})",
+                why="its compiler refuses them for compute capability 7.5",
+                hint="take float16 or int8, or name a later GPU with --compute-capability",
+            )
+        return super().compile(request)
 
     def _require_supported(self, gpu: GpuProfile) -> None:
         if not gpu.tensorrt_rtx:

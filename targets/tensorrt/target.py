@@ -171,7 +171,7 @@ class TensorRtTarget:
             graph=paths[0].name,
             inputs=tuple(tensor.name for tensor in request.graph.inputs),
             profiles=profiles_for(request.calibration, request.graph.max_seq_length),
-            compute_capabilities=_capabilities(request.hardware),
+            compute_capabilities=_capabilities(request.hardware, request.recipe),
             timing_cache=TRTEXEC_TIMINGS,
         )
         asked = Asked(
@@ -183,7 +183,8 @@ class TensorRtTarget:
         files += self._write_build(folder, plan)
         files += [write_cache(folder, model)] if num_int8 and self._has_calibrators else []
         files.append(write_text(folder / ASKED_FILE, json.dumps(asdict(asked), indent=1)))
-        files += self._compiled(folder, paths[0], plan, asked)
+        if not only_without_float32(request.hardware, request.recipe):
+            files += self._compiled(folder, paths[0], plan, asked)
         return built_artifact(request, self.spec.name, files, self._versions(), started)
 
     def structure(self, artifact: CompiledArtifact) -> Structure | None:
@@ -369,10 +370,19 @@ def _file_stem(recipe: Recipe) -> str:
     return recipe.name.replace("/", "-")
 
 
-def _capabilities(hardware: Hardware) -> tuple[str, ...]:
-    """Return those that RTX can build for, of the device that is prepared for."""
-    return tuple(
-        gpu.compute_capability
-        for gpu in gpu_profiles()
-        if gpu.sm in hardware.features and gpu.tensorrt_rtx
-    )
+def _capabilities(hardware: Hardware, recipe: Recipe) -> tuple[str, ...]:
+    """Return those that RTX can build a recipe for, of the device that is prepared for."""
+    found = (gpu for gpu in gpu_profiles() if gpu.sm in hardware.features and gpu.tensorrt_rtx)
+    names = (gpu.compute_capability for gpu in found)
+    return tuple(one for one in names if not _has_no_float32(one, recipe))
+
+
+def _has_no_float32(capability: str, recipe: Recipe) -> bool:
+    """TensorRT for RTX 1.7: "Cannot compile … for Turing (SM75): FP32 GEMM is not supported"."""
+    return capability == "7.5" and recipe.float_precision == "float32"
+
+
+def only_without_float32(hardware: Hardware, recipe: Recipe) -> bool:
+    """Say whether RTX can build a recipe for none of the GPUs because they are of Turing."""
+    gpus = [gpu for gpu in gpu_profiles() if gpu.sm in hardware.features]
+    return bool(gpus) and all(_has_no_float32(gpu.compute_capability, recipe) for gpu in gpus)

@@ -119,6 +119,25 @@ def test_another_gpu_or_another_runtime_is_refused(plan):
         require_plan(plan, replace(HERE, runtime=TENSORRT_RUNTIME))
 
 
+@pytest.mark.parametrize("target", [TensorRtTarget(), TARGET], ids=lambda one: one.spec.name)
+def test_turing_is_prepared_for_though_rtx_has_no_float32_there(target, graph, tmp_path):
+    hardware = target.prepared_hardware(("7.5",))
+    request = CompileRequest(
+        graph=graph,
+        recipe=target.candidates(None, hardware)[0],
+        calibration=make_tokens(24),
+        hardware=hardware,
+        output_dir=tmp_path,
+        num_threads=1,
+        seed=0,
+    )
+    if target is TARGET:  # an engine is what it must build
+        with pytest.raises(CompileError, match="no float32 products for Turing"):
+            target.compile(request)
+    else:
+        assert target.structure(target.compile(request)) is None
+
+
 # ----------------------------------------------------------------------- on the device
 
 

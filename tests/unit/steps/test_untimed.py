@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from arena import LOOSE, Arena, Runs, embeddings_of, recipe
@@ -10,8 +11,9 @@ from arena import LOOSE, Arena, Runs, embeddings_of, recipe
 from exporter.judge import Policy
 from exporter.steps import untimed
 from exporter.steps.execution import Bench
+from exporter.steps.job import job_material
 from exporter.steps.untimed import choose_untimed
-from targets.errors import ConfigError
+from targets.errors import CompileError, ConfigError
 
 TABLE = {
     "float32": Runs(size_bytes=90),
@@ -62,6 +64,38 @@ def test_a_device_gets_the_company_that_int8_is_timed_beside(choose):
     assert sorted(arena.compiled) == ["float32", "half", "int8-second"]
     assert arena.judged == []
     assert results["half"].reason == "not judged here: the device times it beside int8-second"
+
+
+def test_a_device_without_fp32_is_prepared_for_all_the_same(choose, monkeypatch):
+    compile_ = Arena._compile
+
+    def refuse(arena, request):
+        if request.recipe.name == "float32":
+            raise CompileError("no float32 here")
+        return compile_(arena, request)
+
+    monkeypatch.setattr(Arena, "_compile", refuse)
+    table = {"float32": Runs(), "half": Runs(), "int8-first": Runs(noise=0.5)}
+    results, outcome, _ = choose(table, prepares="no GPU")
+    assert outcome.chosen.recipe.name == "half"
+    assert outcome.baseline is outcome.chosen
+    assert results["float32"].status == "failed"
+    notes: list[str] = []
+    reporter = SimpleNamespace(note=notes.append)
+    assert job_material(SimpleNamespace(reporter=reporter), outcome, None, None) is None
+    assert "no build job" in notes[0]
+    with pytest.raises(CompileError, match="no float32 here"):
+        choose(table)  # where it runs at once, FP32 must
+
+
+def test_where_nothing_can_be_built_every_reason_is_told(choose, monkeypatch):
+    def refuse(arena, request):
+        raise CompileError(f"not {request.recipe.name}")
+
+    monkeypatch.setattr(Arena, "_compile", refuse)
+    with pytest.raises(CompileError, match="no recipe can be built") as caught:
+        choose(prepares="no GPU")
+    assert "not int8-third" in caught.value.why
 
 
 def test_nobody_times_company_under_emulation(choose):
