@@ -47,7 +47,6 @@ from targets.tensorrt.files import (
     write_structure,
     write_text,
 )
-from targets.tensorrt.graph import build_graph, save_graph
 from targets.tensorrt.inspection import Asked, read_layers_list
 from targets.tensorrt.plan_header import TENSORRT_RUNTIME, Loader, require_plan
 from targets.tensorrt.recipes import TENSOR_CORE, recipes_for
@@ -163,6 +162,8 @@ class TensorRtTarget:
             CalibrationError: the plans' file is damaged.
             StorageError: a file cannot be written.
         """
+        from targets.tensorrt.graph import build_graph, save_graph  # imports onnx
+
         started = time.perf_counter()
         folder = request.output_dir
         model, layers, num_int8 = build_graph(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import PurePosixPath
@@ -28,18 +28,21 @@ from targets.contract import (
     Hardware,
     LayerOverride,
     OnnxArtifact,
+    Preparable,
     Quantizer,
     Recipe,
     RunPlan,
     Target,
     variants_of,
 )
-from targets.errors import CompileError
+from targets.errors import CompileError, ConfigError, ExporterError
 from targets.hashing import sha256_file
 
 NO_LAYER = "no.such.layer.*"
 MACHINE_NAMES = ("x86_64", "aarch64", "armv7l", "riscv64", "ppc64le", "s390x")
 """Architectures as Linux names them (`uname -m`), which is what `Hardware.architecture` holds."""
+ACCELERATORS = ("cuda",)
+"""What artifacts may be prepared for besides, on any machine."""
 FOREIGN = Recipe(
     name="from-elsewhere", precision="int8", float_precision="float32", quantizer="none", why="-"
 )
@@ -81,6 +84,8 @@ def check_spec(target: Target) -> None:
     assert target.spec.vendor and target.spec.runtime and target.spec.extra
     assert target.spec.max_opset >= 17
     strange = set(target.spec.architectures) - set(MACHINE_NAMES)
+    if isinstance(target, Preparable):
+        strange -= set(ACCELERATORS)
     assert target.spec.architectures and not strange, f"architectures that no device has: {strange}"
     for name in target.spec.distributions:
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name), f"{name} is no distribution's name"
@@ -194,13 +199,22 @@ def check_artifact(target: Target, workshop: Workshop, recipe: Recipe) -> None:
     assert sha256_file(workshop.graph.artifact.path) == before, "the source graph was changed"
 
 
-def check_deterministic(target: Target, workshop: Workshop, recipe: Recipe) -> None:
-    """The same graph from another folder, texts in another order: the same bytes."""
+def check_deterministic(
+    target: Target, workshop: Workshop, recipe: Recipe, but_for: Collection[str] = ()
+) -> None:
+    """The same graph from another folder, texts in another order: the same bytes.
+
+    Of files that the subject calls not reproducible, only names and sizes must be the same.
+    """
     first = workshop.built(target, recipe)
     request = workshop.request(recipe, f"again-{recipe.name}", workshop.moved_graph())
     order = np.random.default_rng(3).permutation(len(request.calibration))
     again = target.compile(replace(request, calibration=request.calibration.select(order)))
-    assert again.files == first.files, "compiled again, other bytes"
+    ours, theirs = (
+        [replace(f, sha256="") if f.path in but_for else f for f in one.files]
+        for one in (first, again)
+    )
+    assert ours == theirs, "compiled again, other bytes"
 
 
 def check_progress(target: Target, workshop: Workshop, recipe: Recipe) -> None:
@@ -236,6 +250,57 @@ def _refusal(target: Target, request: CompileRequest) -> str:
     except CompileError as error:
         return str(error)
     raise AssertionError(f"{request.recipe.name} was compiled")
+
+
+# ----------------------------------------------------------------------- preparation
+
+
+def check_probe_of_the_absent(target: Target) -> None:
+    """Where its device is not, a probe says what is missing and does not raise."""
+    found = target.probe(BrokenDevice())
+    assert not found.ok and found.missing, "a device that does not answer is ok"
+    assert all(isinstance(line, str) and line for line in found.missing)
+
+
+def check_prepares_anywhere(target: Target) -> None:
+    """Artifacts are made for a device that is told apart from one at hand."""
+    assert isinstance(target, Preparable)
+    assert not target.lacking_to_prepare(), target.lacking_to_prepare()
+    hardware = target.prepared_hardware(())
+    assert hardware == target.prepared_hardware(()), "asked twice, answered differently"
+    assert hardware.architecture in target.spec.architectures
+    assert hardware.num_cores == 0 and hardware.memory_bytes == 0, "it tells of what is not here"
+
+
+def check_refuses_unknown_device(target: Target) -> None:
+    """A device that nobody makes is refused by name."""
+    assert isinstance(target, Preparable)
+    try:
+        target.prepared_hardware(("1.0",))
+    except ConfigError as error:
+        assert "1.0" in str(error), f"the message does not name it: {error}"
+        return
+    raise AssertionError("a device that nobody makes is prepared for")
+
+
+def check_structure(target: Target, artifact: CompiledArtifact) -> None:
+    """What a compiler told of an artifact names its source and has counts; None is an answer."""
+    assert isinstance(target, Preparable)
+    found = target.structure(artifact)
+    if found is not None:
+        assert found.source
+        assert all(row.count > 0 for row in found.rows)
+
+
+def check_is_not_run_unfinished(target: Target, workshop: Workshop, prepared: Recipe) -> None:
+    """Nothing is run as its device's that the device has not finished."""
+    artifact = workshop.built(target, prepared)
+    try:
+        target.run_plan(artifact, workshop.graph.artifact, PAD_ID, 1)
+    except ExporterError as error:
+        assert error.hint, "it does not say what to do"
+        return
+    raise AssertionError("an artifact that is prepared only has a plan to run")
 
 
 # --------------------------------------------------------------------------- run plan
@@ -289,6 +354,16 @@ def check_shipping(target: Target, artifact: CompiledArtifact) -> None:
 
 def check_adapter(subject: Subject, plan: RunPlan) -> None:
     """The adapter defines `open_session` and imports nothing of ours: it travels alone."""
+    imported = check_adapter_alone(subject, plan)
+    origins = packages_distributions()
+    named = set(subject.make().spec.distributions)
+    for package in imported & subject.adapter_packages:
+        there = {origin.lower() for origin in origins.get(package, [])}
+        assert there & named, f"the adapter imports {package}, spec.distributions names {named}"
+
+
+def check_adapter_alone(subject: Subject, plan: RunPlan) -> set[str]:
+    """See `check_adapter`; returns what is imported."""
     tree = ast.parse(plan.adapter.read_text("utf-8"))
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert "open_session" in functions
@@ -296,11 +371,7 @@ def check_adapter(subject: Subject, plan: RunPlan) -> None:
     imported = set(_imports(tree))
     strangers = imported - allowed
     assert not strangers, f"the adapter imports {sorted(strangers)}"
-    origins = packages_distributions()
-    named = set(subject.make().spec.distributions)
-    for package in imported & subject.adapter_packages:
-        there = {origin.lower() for origin in origins.get(package, [])}
-        assert there & named, f"the adapter imports {package}, spec.distributions names {named}"
+    return imported
 
 
 def _imports(tree: ast.AST) -> Iterable[str]:

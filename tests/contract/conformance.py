@@ -83,7 +83,7 @@ class TargetConformance:
 
     def test_deterministic(self, target, workshop):
         for recipe in workshop.distinct(target):
-            checks.check_deterministic(target, workshop, recipe)
+            checks.check_deterministic(target, workshop, recipe, self.subject.not_reproducible)
 
     def test_progress(self, target, workshop):
         for recipe in workshop.distinct(target):

@@ -39,6 +39,7 @@ class Subject:
         adapter_packages: what its adapter may import besides numpy and the standard library.
         search_path: folders to put on a child's path, where the module is not installed.
         min_cosine: what every recipe's embeddings of the tiny encoder keep against FP32.
+        not_reproducible: files that the vendor's compiler writes otherwise every time.
     """
 
     entry_point: str
@@ -46,6 +47,7 @@ class Subject:
     adapter_packages: frozenset[str]
     search_path: tuple[str, ...] = ()
     min_cosine: float = 0.99
+    not_reproducible: frozenset[str] = frozenset()
 
     def make(self) -> Target:
         """Import the class and make an instance."""

@@ -147,7 +147,7 @@ def test_scales_in_float32_keep_attention_in_pieces(minilm, tmp_path):
 
 
 def test_an_engine_without_its_int8_is_refused(tiny, tmp_path, monkeypatch):
-    import targets.tensorrt.target as module
+    import targets.tensorrt.graph as module
 
     half = module.build_graph
     monkeypatch.setattr(module, "build_graph", lambda request: (*half(float_of(request))[:2], 12))
