@@ -36,7 +36,8 @@ class FakeGpu:
         self.copies: list[tuple[str, int]] = []
 
     def allocate(self, pool: dict[int, Any], size_bytes: int) -> int:
-        memory = (ctypes.c_uint8 * size_bytes)()
+        dirty = b"\xee" * size_bytes  # nobody may count on zeros
+        memory = (ctypes.c_uint8 * size_bytes).from_buffer_copy(dirty)
         pool[ctypes.addressof(memory)] = memory
         return ctypes.addressof(memory)
 
@@ -58,6 +59,10 @@ class FakeGpu:
 
     def inside(self) -> list[tuple[int, Any]]:
         return list(self.device.items())
+
+    def bytes_at(self, address: int, size_bytes: int) -> bytes:
+        """Read device memory as a kernel would."""
+        return ctypes.string_at(address, size_bytes)
 
     def synchronize(self, stream: int) -> None:
         if stream in self.captured:
