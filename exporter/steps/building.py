@@ -124,6 +124,7 @@ def finished(
         dict(options or {}),
         *stand.identity,
     )
-    folder = work.cached("engine", f"build {artifact.recipe.name} on its device", parts, build)
+    with work.device_builds:
+        folder = work.cached("engine", f"build {artifact.recipe.name} on its device", parts, build)
     stored = load_json(CompiledArtifact, (folder / "artifact.json").read_bytes())
     return replace(stored, directory=folder / "files")

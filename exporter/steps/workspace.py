@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Lock
 
 from exporter.config import Settings
 from exporter.deliver.cache import Cache, key_of
@@ -37,7 +38,10 @@ def tool_versions(distributions: Iterable[str]) -> dict[str, str]:
 
 @dataclass(slots=True, kw_only=True)
 class Workspace:
-    """One run's surroundings. The only mutable thing that travels: it keeps the log."""
+    """One run's surroundings. The only mutable thing that travels: it keeps the log.
+
+    `device_builds` is held by whoever builds on a device: builders time what they try there.
+    """
 
     settings: Settings
     cache: Cache
@@ -45,6 +49,7 @@ class Workspace:
     stage_s: dict[str, float] = field(default_factory=dict)
     made_utc: dict[str, str] = field(default_factory=dict)
     work_clock: WorkClock = field(default_factory=WorkClock)
+    device_builds: Lock = field(default_factory=Lock)
 
     @contextmanager
     def step(self, stage: str, title: str) -> Iterator[Progress]:

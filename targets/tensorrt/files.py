@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-
-import onnx
+from typing import TYPE_CHECKING
 
 from targets.artifacts import artifact_file
 from targets.contract import ArtifactFile, Structure
 from targets.errors import CompileError, StorageError
 from targets.tensorrt.build_plan import BuildPlan
-from targets.tensorrt.calibration_cache import cache_of_graph
 from targets.tensorrt.engine import Engine
 from targets.tensorrt.inspection import LINEAR, Asked, read_layers_list, structure_of
+
+if TYPE_CHECKING:
+    import onnx
 
 ENGINE_FILE = "model.plan"
 PLAN_FILE, STRUCTURE_FILE, COMMANDS_FILE = "build_plan.json", "structure.json", "trtexec.txt"
@@ -50,6 +51,8 @@ def write_cache(folder: Path, model: onnx.ModelProto) -> ArtifactFile:
     Raises:
         StorageError: the file cannot be written.
     """
+    from targets.tensorrt.calibration_cache import cache_of_graph  # imports onnx
+
     return write_bytes(folder / CACHE_FILE, cache_of_graph(model, CACHE_VERSION).to_bytes())
 
 
