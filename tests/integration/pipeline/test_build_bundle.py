@@ -23,7 +23,8 @@ from exporter.deliver.report import Report
 from exporter.optimize.rounds import Protocol
 from exporter.pipeline import open_workspace
 from exporter.progress import SilentReporter
-from exporter.steps import certify, finish
+from exporter.steps import bundled, certify, encode, finish, members
+from exporter.steps.encode import EncodeRequest
 from exporter.steps.finish import FinishAsked, finish_bundle
 from targets.errors import CompileError, NotInstalledError, StorageError, UsageError
 
@@ -197,9 +198,28 @@ def test_another_engine_s_embeddings_fail(machine, bundle, tmp_path):
     assert report.exit_code == 1
 
 
-def test_other_targets_keep_their_sections(export, machine, tmp_path):
-    ran = export("--target", "onnxruntime", "--precision", "float32")
-    report = machine.build(ran.folder, tmp_path / "finished")
+def test_what_was_finished_embeds_as_its_report_says(machine, bundle, monkeypatch):
+    report = machine.build(bundle)
+    for module in (encode, members, bundled):
+        monkeypatch.setattr(module, "load_target", lambda name: machine.gpu)
+    texts = ("a red cat", "a blue house by the river")
+    asked = EncodeRequest(bundle=bundle, texts=texts)
+    encoded = encode.encode_texts(asked, SilentReporter())
+    assert encoded.embeddings.shape == (2, report.model.embedding_dim)
+    assert encoded.artifact_sha256 == report.targets[0].artifact.sha256
+    assert encoded.space_id == read_manifest(bundle).devices[0].space_id
+
+
+def test_other_targets_keep_their_sections(export, machine, tiny_texts, tmp_path):
+    calibration, _ = tiny_texts
+    flags = ["--target", "onnxruntime", "--precision", "float32", "--workload", str(calibration)]
+    ran = export(*flags)
+    calibration.rename(tmp_path / "elsewhere")  # the job has its tokens
+    try:
+        report = machine.build(ran.folder, tmp_path / "finished")
+    finally:
+        (tmp_path / "elsewhere").rename(calibration)
+    assert report.workload.num_texts == 120
     verified = {section.target: section for section in report.targets}
     assert {section.status for section in report.targets} == {"verified"}
     assert verified["onnxruntime"].latency is not None
