@@ -47,6 +47,8 @@ class BuildPlan:
         compute_capabilities: GPUs to build for without one at hand (TensorRT for RTX): "8.9".
         timing_cache: file of trtexec's that keeps timings of kernels; "": none. Built by the
             program itself, they are kept in its cache, one file per version and GPU.
+        cuda_api: package that the session speaks to CUDA with: "cuda-bindings" or "pycuda".
+        cuda_graph: the session replays a captured graph for each shape.
     """
 
     graph: str
@@ -59,6 +61,8 @@ class BuildPlan:
     version_compatible: bool = False
     compute_capabilities: tuple[str, ...] = ()
     timing_cache: str = ""
+    cuda_api: str = "cuda-bindings"
+    cuda_graph: bool = False
 
     def to_json(self) -> str:
         """Return the plan as JSON."""
@@ -106,6 +110,12 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def _cuda_api(text: str) -> str:
+    if text not in ("cuda-bindings", "pycuda"):
+        raise ValueError
+    return text
+
+
 def _switch(text: str) -> bool:
     return {"true": True, "false": False}[text.lower()]
 
@@ -120,6 +130,8 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object], str]] = {
         "a whole number of MiB",
     ),
     "hardware_compatible": ("hardware_compatible", _switch, "true or false"),
+    "cuda_api": ("cuda_api", _cuda_api, "cuda-bindings or pycuda"),
+    "cuda_graph": ("cuda_graph", _switch, "true or false"),
     "version_compatible": ("version_compatible", _switch, "true or false"),
 }
 """Name of an option → field of the plan, how it is read, what it may be."""

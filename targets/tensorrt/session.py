@@ -24,12 +24,13 @@ Inputs = dict[str, NDArray[np.int64]]
 ExecutedRow = tuple[str, str, int, float | None]
 Shape = tuple[int, int]
 
-RUNTIME, CUDA_API, CUDA_GRAPH = "runtime", "cuda_api", "cuda_graph"
-_DEFAULTS = {RUNTIME: "tensorrt", CUDA_API: "cuda-bindings", CUDA_GRAPH: "0"}
+RUNTIME, CUDA_API, CUDA_GRAPH, HOST_CODE = "runtime", "cuda_api", "cuda_graph", "host_code"
+_DEFAULTS = {RUNTIME: "tensorrt", CUDA_API: "cuda-bindings", CUDA_GRAPH: "0", HOST_CODE: "0"}
 _ALLOWED = {
     RUNTIME: ("tensorrt", "tensorrt_rtx"),
     CUDA_API: ("cuda-bindings", "pycuda"),
     CUDA_GRAPH: ("0", "1"),
+    HOST_CODE: ("0", "1"),
 }
 _MAX_GRAPHS = 64
 """Shapes that get a graph and a context of their own; further ones run without."""
@@ -141,6 +142,8 @@ class TensorRtSession:
     # ------------------------------------------------------------------------------ opening
 
     def _deserialized(self, data: bytes) -> Any:  # noqa: ANN401
+        if self._options[HOST_CODE] == "1":  # only then: a plan can hold code for the CPU
+            self._runtime.engine_host_code_allowed = True
         engine = self._runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise self._refused("does not take the engine: build it again on this machine")
@@ -279,7 +282,8 @@ class TensorRtSession:
 
     def versions(self) -> dict[str, str]:
         """Return versions of TensorRT and CUDA."""
-        return {self._options[RUNTIME]: str(self._module.__version__)} | self._cuda.versions()
+        cuda: dict[str, str] = self._cuda.versions()
+        return {self._options[RUNTIME]: str(self._module.__version__), **cuda}
 
     def options(self) -> dict[str, str]:
         """Return the options, the GPU's clocks and temperature, and times taken by events."""

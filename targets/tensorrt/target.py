@@ -22,6 +22,7 @@ from targets.contract import (
     OnnxArtifact,
     Recipe,
     RunPlan,
+    RuntimeVariant,
     Structure,
     TargetSpec,
 )
@@ -33,6 +34,7 @@ from targets.errors import (
 from targets.hardware.gpus import GpuProfile, gpu_profile, gpu_profiles
 from targets.hardware.nvidia import detect_gpu
 from targets.tensorrt.build_plan import BuildPlan, profiles_for, trtexec_line, with_options
+from targets.tensorrt.cuda import CUDA_BINDINGS
 from targets.tensorrt.engine import build_engine
 from targets.tensorrt.files import (
     ASKED_FILE,
@@ -243,10 +245,24 @@ class TensorRtTarget:
             pad_token_id,
             adapter=SESSION,
             output=EMBEDDING,
-            options={"runtime": self._module_name},
+            options={
+                "runtime": self._module_name,
+                "cuda_api": plan.cuda_api,
+                "cuda_graph": str(int(plan.cuda_graph)),
+                # its hash and header are known by now; such an engine holds a runtime of its own
+                "host_code": str(int(plan.version_compatible)),
+            },
             length_multiple=_LENGTH_MULTIPLE,
             max_batch_tokens=_MAX_BATCH_TOKENS,
         )
+
+    def variants(self, plan: RunPlan, num_threads: int) -> tuple[RuntimeVariant, ...]:
+        """Return CUDA graphs as another way of running an engine, where they can be had."""
+        if plan.options.get("cuda_api") != CUDA_BINDINGS or plan.options["cuda_graph"] == "1":
+            return ()
+        captured = replace(plan, options={**plan.options, "cuda_graph": "1"})
+        why = "one launch for the whole engine: small batches wait for the CPU that starts kernels"
+        return (RuntimeVariant(name="cuda-graph", plan=captured, num_threads=num_threads, why=why),)
 
     def finish(self, request: FinishRequest) -> CompiledArtifact:
         """Build the engine by TensorRT's own builder on the machine of the GPU.

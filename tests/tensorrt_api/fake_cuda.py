@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import importlib.metadata
 import json
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -285,5 +287,8 @@ def install(monkeypatch: pytest.MonkeyPatch, **fails: str) -> FakeGpu:
         "pycuda.driver": pycuda.driver,
     }
     for name, module in modules.items():
-        monkeypatch.setitem(__import__("sys").modules, name, module)
+        monkeypatch.setitem(sys.modules, name, module)
+    version = importlib.metadata.version
+    told = {"pycuda": "2026.1"}
+    monkeypatch.setattr(importlib.metadata, "version", lambda one: told.get(one) or version(one))
     return gpu

@@ -6,7 +6,6 @@ a real one.
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 
 import numpy as np
@@ -154,7 +153,6 @@ def test_another_interface_is_refused():
 @pytest.mark.parametrize("name", BOTH)
 def test_versions_and_place_are_told(name, monkeypatch):
     fake_cuda.install(monkeypatch)
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "2026.1")
     cuda = open_cuda(name)
     assert cuda.bus_id() == "0000:65:00.0"
     assert cuda.versions()["cuda-driver"] == "13.0"

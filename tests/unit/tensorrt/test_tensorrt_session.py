@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,11 +24,21 @@ from tensorrt_api.fake_engine import DIM, INPUTS, LAYERS, FakeEngine, embed
 from tensorrt_api.stand_in import VERSIONS
 
 import targets.tensorrt.session
-from targets.contract import TokenSequences
+from targets.artifacts import artifact_file
+from targets.contract import (
+    CompiledArtifact,
+    OnnxArtifact,
+    Recipe,
+    RunPlan,
+    TensorSpec,
+    TokenSequences,
+)
 from targets.runner.channel import Channel
 from targets.runner.server import Server
 from targets.tensorrt import engine_layers
+from targets.tensorrt.build_plan import BuildPlan, Profile
 from targets.tensorrt.session import open_session
+from targets.tensorrt.target import TensorRtTarget
 
 ADAPTER = Path(targets.tensorrt.session.__file__)
 PLAN = {
@@ -297,6 +308,14 @@ def test_options_that_cannot_be_are_refused(bench, options, message):
         bench.open(**options)
 
 
+@pytest.mark.parametrize("major", VERSIONS)
+def test_code_for_the_cpu_runs_only_where_the_engine_must_have_it(bench, major):
+    bench.use(major).open()
+    assert bench.module.called("Runtime.engine_host_code_allowed") == []
+    bench.open(host_code="1")
+    assert bench.module.called("Runtime.engine_host_code_allowed") == [{"value": True}]
+
+
 def test_an_engine_of_other_tensors_is_refused(bench):
     plan = SimpleNamespace(inputs=("input_ids",), output="sentence_embedding", options={})
     with pytest.raises(ValueError, match="the plan feeds"):
@@ -356,6 +375,76 @@ def test_the_fake_s_layers_are_json():
     assert len(json.loads(LAYERS)["Layers"]) == 3
 
 
+# ---------------------------------------------------------------- from the target to the runner
+
+
+def finished(folder: Path, **changes: Any) -> CompiledArtifact:
+    """An engine of TensorRT 10.16 as `exporter build` leaves it."""
+    head = struct.pack("<4sI8xQ4B4xI", b"ftrt", 0, 0, 10, 16, 1, 11, 0).ljust(64, b"\0")
+    (folder / "model.plan").write_bytes(head)
+    profile = Profile(smallest=(1, 1), typical=(2, 4), largest=(8, 16))
+    plan = BuildPlan(graph="m.onnx", inputs=INPUTS, profiles=(profile,), **changes)
+    (folder / "build_plan.json").write_text(plan.to_json())
+    files = tuple(artifact_file(folder / name) for name in ("model.plan", "build_plan.json"))
+    return CompiledArtifact(
+        directory=folder,
+        files=files,
+        target="tensorrt",
+        recipe=Recipe(name="f", precision="float16", float_precision="float16", why="a test"),
+        built_from="0" * 64,
+        device_requirement=(),
+        tool_versions={},
+        compile_s=0.0,
+    )
+
+
+def run_plan_of(folder: Path, **changes: Any) -> RunPlan:
+    shape = ("batch_size", "sequence_length")
+    graph = OnnxArtifact(
+        path=folder / "m.onnx",
+        sha256="0" * 64,
+        opset=20,
+        inputs=tuple(TensorSpec(name=name, dtype="int64", shape=shape) for name in INPUTS),
+        outputs=(),
+        model_id="m",
+        revision="r",
+        embedding_dim=DIM,
+        pooling="mean",
+        normalized=True,
+        max_seq_length=16,
+    )
+    return TensorRtTarget().run_plan(finished(folder, **changes), graph, 0, 1)
+
+
+@pytest.mark.parametrize("changes", [{}, {"cuda_api": "pycuda"}, {"cuda_graph": True}], ids=str)
+def test_the_target_s_run_plan_is_what_the_session_takes(bench, changes):
+    plan = run_plan_of(bench.engine_file.parent, **changes)
+    assert plan.adapter == ADAPTER
+    loaded, _, told, *_ = bench.ask(bench.embed_command(), {"command": "info"}, **plan.options)
+    assert loaded["result"]["warnings"] == []
+    assert told["result"]["options"].items() >= plan.options.items()
+    assert (bench.gpu.launches > 0) == ("cuda_graph" in changes)
+
+
+def test_graphs_are_offered_as_another_way_of_running(bench):
+    plan = run_plan_of(bench.engine_file.parent)
+    (variant,) = TensorRtTarget().variants(plan, 1)
+    assert variant.plan.options == {**plan.options, "cuda_graph": "1"}
+    assert bench.open(**variant.plan.options).options()["cuda_graph"] == "1"
+    assert TensorRtTarget().variants(variant.plan, 1) == ()
+
+
+def test_pycuda_is_offered_no_graphs(bench):
+    plan = run_plan_of(bench.engine_file.parent, cuda_api="pycuda")
+    assert TensorRtTarget().variants(plan, 1) == ()
+
+
+def test_an_engine_that_serves_later_versions_may_bring_code_for_the_cpu(bench):
+    plan = run_plan_of(bench.engine_file.parent, version_compatible=True)
+    assert plan.options["host_code"] == "1"
+    assert run_plan_of(bench.engine_file.parent).options["host_code"] == "0"
+
+
 @pytest.mark.gpu
 @pytest.mark.tensorrt
 @pytest.mark.parametrize("graph", ["0", "1"])
@@ -369,7 +458,6 @@ def test_an_engine_runs_on_a_real_gpu(graph, tmp_path):
     from contract.tiny_graph import INPUTS as NAMES
     from contract.tiny_graph import make_tokens, write_tiny_graph
 
-    from targets.tensorrt.build_plan import BuildPlan, Profile
     from targets.tensorrt.engine import build_engine
 
     tiny, tokens = write_tiny_graph(tmp_path), make_tokens(6)
