@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from importlib import metadata
 from typing import Any
 
@@ -14,6 +15,7 @@ INSTALL_TENSORRT = (
     "pip install tensorrt-cu13 (11) or 'tensorrt-cu12<11' (10), from the package index that "
     "NVIDIA's installation guide names"
 )
+INSTALL_CUDA = f"pip install 'embedding-exporter[{TENSORRT}]'"
 INSTALL_RTX = f"pip install 'embedding-exporter[{RTX}]'"
 
 
@@ -36,6 +38,20 @@ def import_rtx() -> Any:  # noqa: ANN401 - untyped
         return _import("tensorrt_rtx", INSTALL_RTX)
     except NotInstalledError:
         return _import("tensorrt_rtx_bindings", INSTALL_RTX)
+
+
+def lacks_cuda_package() -> tuple[str, ...]:
+    """Say what is missing to speak to CUDA; the session takes one of two packages."""
+    if any(_is_there(name) for name in ("cuda.bindings", "pycuda")):
+        return ()
+    return (f"cuda-bindings is not installed: {INSTALL_CUDA}",)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:  # the package around it is missing
+        return False
 
 
 def rtx_versions() -> dict[str, str]:

@@ -53,10 +53,10 @@ from targets.tensorrt.inspection import Asked, read_layers_list
 from targets.tensorrt.plan_header import TENSORRT_RUNTIME, Loader, require_plan
 from targets.tensorrt.recipes import TENSOR_CORE, recipes_for
 from targets.tensorrt.sdk import (
-    RTX,
     TENSORRT,
     import_rtx,
     import_tensorrt,
+    lacks_cuda_package,
     rtx_versions,
     tensorrt_versions,
 )
@@ -83,7 +83,7 @@ class TensorRtTarget:
         precisions=("float32", "float16", "int8"),
         max_opset=23,
         artifact_kind="ONNX with Q/DQ and a build plan",
-        extra=RTX,
+        extra=TENSORRT,
         architectures=("x86_64", "aarch64", ARCHITECTURE),
     )
 
@@ -91,7 +91,7 @@ class TensorRtTarget:
 
     def probe(self, device: Device) -> Availability:
         """Say what is missing to build and run engines on this machine's GPU; never raises."""
-        missing = [*self._lacks_runtime(), *_lacks_session()]
+        missing = [*self._lacks_runtime(), *lacks_cuda_package()]
         if device.name != LOCAL:
             missing.append(f"{device.name}: engines are built and run on the machine of the GPU")
         try:
@@ -371,10 +371,6 @@ class TensorRtTarget:
 def rtx_source(module: Any) -> str:  # noqa: ANN401
     """Name the compiler that needs no GPU."""
     return f"TensorRT for RTX {module.__version__}, built without a GPU"
-
-
-def _lacks_session() -> tuple[str, ...]:
-    return () if SESSION.is_file() else ("this version has no session that runs engines",)
 
 
 def _capability_of(hardware: Hardware) -> str:

@@ -6,6 +6,7 @@ a real one.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from tensorrt_api import fake_cuda
 
 from targets.tensorrt.cuda import CUDA_BINDINGS, PYCUDA, Cuda, CudaError, open_cuda
+from targets.tensorrt.sdk import lacks_cuda_package
 
 BOTH = (CUDA_BINDINGS, PYCUDA)
 
@@ -158,6 +160,23 @@ def test_versions_and_place_are_told(name, monkeypatch):
     assert cuda.versions()["cuda-driver"] == "13.0"
     assert name in cuda.versions()
     assert cuda.stream_number(cuda.stream()) > 0
+
+
+@pytest.mark.parametrize("name", ["cuda.bindings", "pycuda"])
+def test_one_of_the_two_packages_is_enough(name, monkeypatch):
+    def only(one: str) -> object:
+        if one != name and "." in one:
+            raise ModuleNotFoundError("No module named 'cuda'")
+        return object() if one == name else None
+
+    monkeypatch.setattr(importlib.util, "find_spec", only)
+    assert lacks_cuda_package() == ()
+
+
+def test_without_both_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    (missing,) = lacks_cuda_package()
+    assert "pip install 'embedding-exporter[tensorrt]'" in missing
 
 
 # ----------------------------------------------------- against the package and a real GPU
