@@ -32,6 +32,7 @@ from exporter.steps.job import (
 )
 from exporter.steps.members import stand_on
 from exporter.steps.quantization import Quantization
+from exporter.steps.variants import run_alike, tune
 from exporter.steps.workspace import Workspace
 from exporter.values import BuildJob, TargetResult
 from targets.errors import ConfigError, NotInstalledError, UsageError
@@ -157,13 +158,6 @@ def _finish(
     own = replace(work, settings=settings)
     texts, reference = texts_of_job(bundle.path, found, bundle.report.calibration)
     built = _build_all(own, bundle, found.job, stand, asked)
-    job = found.job
-    outcome = Outcome(
-        candidates=(),
-        chosen=built[job.chosen],
-        baseline=built[job.baseline],
-        best_float=built[job.best_float],
-    )
     with Bench(own, stand) as bench:
         contest = Contest(
             work=own,
@@ -174,8 +168,28 @@ def _finish(
             quantization=Quantization(recipes=(), plans={}),
             policy=Policy(**settings.policy.model_dump()),
         )
+        outcome = _tuned(contest, found.job, built)
         result = certify(contest, outcome, reference)
     return _Done(result=result, built=outcome.chosen, stand=stand)
+
+
+def _tuned(contest: Contest, job: BuildJob, built: Mapping[str, Built]) -> Outcome:
+    """Try other ways of running the chosen artifact; the others are run in the same way."""
+    tuned = tune(contest, built[job.chosen], contest.budget())
+
+    def alike(name: str) -> Built:
+        if name == job.chosen:
+            return tuned.built
+        return run_alike(contest, built[name], tuned.built.variant)
+
+    baseline = alike(job.baseline)
+    return Outcome(
+        candidates=(),
+        chosen=tuned.built,
+        baseline=baseline,
+        best_float=baseline if job.best_float == job.baseline else alike(job.best_float),
+        variants=tuned.results,
+    )
 
 
 def _build_all(

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 
 from targets.artifacts import artifact_file, plan_to_run
-from targets.contract import Availability, Device, FinishRequest, Hardware
+from targets.contract import Availability, Device, FinishRequest, Hardware, RuntimeVariant
 from targets.errors import CompileError
 from targets.tensorrt.target import EMBEDDING, TensorRtTarget
 
@@ -63,3 +63,9 @@ class StandInGpu(TensorRtTarget):
             length_multiple=1,
             max_batch_tokens=1024,
         )
+
+    def variants(self, plan, num_threads):
+        """One other way of running, as CUDA graphs are on a GPU."""
+        other = replace(plan, max_batch_tokens=512)
+        why = "a way of running that the report must tell of"
+        return (RuntimeVariant(name="other", plan=other, num_threads=num_threads, why=why),)

@@ -154,6 +154,8 @@ def test_a_bundle_is_finished_with_nothing_but_itself(machine, bundle, tmp_path,
     assert report.exit_code == codes[report.verdict]
     assert [one.recipe.name for one in section.candidates] == ["float32", "float16", "int8"]
     assert section.quantization is not None
+    assert [one.name for one in section.variants] == ["default", "other"]
+    assert [one.status for one in section.variants].count("chosen") == 1
     assert report.provenance.command.endswith("; exporter build")
     built = [request.artifact.recipe.name for request in machine.gpu.requests]
     assert built == ["int8", "float16", "float32"]
