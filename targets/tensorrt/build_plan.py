@@ -47,6 +47,8 @@ class BuildPlan:
         compute_capabilities: GPUs to build for without one at hand (TensorRT for RTX): "8.9".
         timing_cache: file of trtexec's that keeps timings of kernels; "": none. Built by the
             program itself, they are kept in its cache, one file per version and GPU.
+        calibrator: "cache": TensorRT 10 takes the scales of the calibration cache into a graph
+            without Q/DQ, and chooses what becomes int8; "none": the graph says it.
         cuda_api: package that the session speaks to CUDA with: "cuda-bindings" or "pycuda".
         cuda_graph: the session replays a captured graph for each shape.
     """
@@ -61,6 +63,7 @@ class BuildPlan:
     version_compatible: bool = False
     compute_capabilities: tuple[str, ...] = ()
     timing_cache: str = ""
+    calibrator: str = "none"
     cuda_api: str = "cuda-bindings"
     cuda_graph: bool = False
 
@@ -110,10 +113,13 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-def _cuda_api(text: str) -> str:
-    if text not in ("cuda-bindings", "pycuda"):
-        raise ValueError
-    return text
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError
+        return text
+
+    return read
 
 
 def _switch(text: str) -> bool:
@@ -130,7 +136,8 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object], str]] = {
         "a whole number of MiB",
     ),
     "hardware_compatible": ("hardware_compatible", _switch, "true or false"),
-    "cuda_api": ("cuda_api", _cuda_api, "cuda-bindings or pycuda"),
+    "calibrator": ("calibrator", _one_of("none", "cache"), "none or cache"),
+    "cuda_api": ("cuda_api", _one_of("cuda-bindings", "pycuda"), "cuda-bindings or pycuda"),
     "cuda_graph": ("cuda_graph", _switch, "true or false"),
     "version_compatible": ("version_compatible", _switch, "true or false"),
 }

@@ -8,6 +8,7 @@ none of it; there, and by default everywhere, scales stand in the graph as Q/DQ 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,11 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from targets.contract import TokenSequences
-from targets.errors import CalibrationError, CompileError, ConfigError, ExporterError
+from targets.errors import (
+    CalibrationError,
+    CompileError,
+    ConfigError,
+    DeviceError,
+    ExporterError,
+    NotInstalledError,
+)
 from targets.tensorrt.build_plan import BuildPlan, Shape
 from targets.tensorrt.calibration_cache import CalibrationCache, stamped
-from targets.tensorrt.cuda import Cuda
+from targets.tensorrt.cuda import Cuda, CudaError, open_cuda
 from targets.tensorrt.engine import Engine, build_engine
+from targets.tensorrt.sdk import INSTALL_CUDA
 
 Batch = Mapping[str, NDArray[np.int64]]
 _CALIBRATOR = "IInt8EntropyCalibrator2"
@@ -36,7 +45,7 @@ def require_calibrators(module: Any) -> None:  # noqa: ANN401 - TensorRT's modul
     if not hasattr(module, _CALIBRATOR):
         raise ConfigError(
             f"TensorRT {module.__version__} has no entropy calibrator of its own",
-            why="TensorRT 11 removed implicit quantization: calibrators and the INT8 flag",
+            why="calibrators and the INT8 flag ended with TensorRT 10",
             hint="take the explicit mode: --calibrator entropy puts the same kind of scales into "
             "the graph as Q/DQ pairs",
         )
@@ -243,7 +252,7 @@ def build_calibrated(
     module: Any,  # noqa: ANN401
     graph: Path,
     plan: BuildPlan,
-    tokens: TokenSequences,
+    tokens: TokenSequences | None,
     cuda: Cuda,
     cache: Path | None = None,
 ) -> Engine:
@@ -255,7 +264,7 @@ def build_calibrated(
         module: TensorRT 10.
         graph: a float ONNX file without Q/DQ.
         plan: how; calibrated at the typical shape of its last profile.
-        tokens: calibration texts.
+        tokens: calibration texts; None: the cache has everything.
         cuda: the GPU.
         cache: see `Calibration`.
 
@@ -265,8 +274,11 @@ def build_calibrated(
         CompileError: see `build_engine`.
     """
     require_calibrators(module)
-    require_texts(tokens, plan)
-    calibration = Calibration(batches_of(tokens, plan), cuda, version_of(module), cache)
+    batches: Iterator[Batch] = iter(())
+    if tokens is not None:
+        require_texts(tokens, plan)
+        batches = batches_of(tokens, plan)
+    calibration = Calibration(batches, cuda, version_of(module), cache)
     calibrator = make_calibrator(module, calibration)
     try:
         engine = build_engine(module, graph, plan, calibrator=calibrator)
@@ -279,6 +291,48 @@ def build_calibrated(
         raise
     calibration.finish()
     return engine
+
+
+def build_from_cache(module: Any, graph: Path, cache: Path, plan: BuildPlan) -> Engine:  # noqa: ANN401
+    """Build an int8 engine by TensorRT 10's implicit mode with scales that are known already.
+
+    Args:
+        module: TensorRT 10.
+        graph: a Q/DQ graph; TensorRT is given the same one without its pairs.
+        cache: scales by the names of that graph; stays as it is.
+        plan: how; `cuda_api` says through what.
+
+    Raises:
+        ConfigError: TensorRT 11.
+        CalibrationError: the cache is damaged, or TensorRT does not take it.
+        CompileError: see `build_engine`.
+        NotInstalledError: the CUDA package is missing.
+        DeviceError: there is no GPU.
+    """
+    require_calibrators(module)
+    import onnx
+
+    from targets.tensorrt.graph import save_graph
+    from targets.tensorrt.unquantized import without_pairs
+
+    with tempfile.TemporaryDirectory(prefix="implicit-") as folder:
+        given, copied = Path(folder) / graph.name, Path(folder) / cache.name
+        save_graph(without_pairs(onnx.load(graph)), given)
+        copied.write_bytes(cache.read_bytes())
+        cuda = _opened(plan.cuda_api)
+        try:
+            return build_calibrated(module, given, plan, None, cuda, copied)
+        finally:
+            cuda.close()
+
+
+def _opened(name: str) -> Cuda:
+    try:
+        return open_cuda(name)
+    except ImportError as error:
+        raise NotInstalledError(f"no {name}", why=str(error), hint=INSTALL_CUDA) from error
+    except CudaError as error:
+        raise DeviceError("no GPU to calibrate on", why=str(error)) from error
 
 
 def version_of(module: Any) -> tuple[int, int, int]:  # noqa: ANN401

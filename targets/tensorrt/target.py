@@ -38,6 +38,7 @@ from targets.tensorrt.cuda import CUDA_BINDINGS
 from targets.tensorrt.engine import build_engine
 from targets.tensorrt.files import (
     ASKED_FILE,
+    CACHE_FILE,
     COMMANDS_FILE,
     ENGINE_FILE,
     PLAN_FILE,
@@ -322,7 +323,13 @@ class TensorRtTarget:
         prepared = request.artifact.directory
         # the GPU at hand decides, not the one that was prepared for
         here = replace(plan, compute_capabilities=())
-        engine = build_engine(module, prepared / plan.graph, here, timings)
+        cache = prepared / CACHE_FILE
+        if plan.calibrator == "cache" and cache.is_file():  # float recipes have nothing to take
+            from targets.tensorrt.calibrator import build_from_cache  # imports onnx
+
+            engine = build_from_cache(module, prepared / plan.graph, cache, here)
+        else:
+            engine = build_engine(module, prepared / plan.graph, here, timings)
         files = [write_bytes(folder / ENGINE_FILE, engine.data, on_device=True)]
         if read_layers_list(engine.log):  # else the session's inspector must tell
             source = f"TensorRT {module.__version__}, {request.hardware.model_name}"
