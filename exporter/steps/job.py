@@ -14,7 +14,7 @@ import numpy as np
 from exporter.config import Settings
 from exporter.deliver.bundle import BundleWriter
 from exporter.deliver.codec import dump_json, load_json
-from exporter.deliver.folders import describe_files
+from exporter.deliver.folders import describe_files, is_safe_relative
 from exporter.deliver.manifest import tool_version
 from exporter.steps.contest import Outcome
 from exporter.steps.execution import Built
@@ -252,6 +252,13 @@ def _require_ours(
     strange = [file.path for file in job.files if listed.get(file.path) != file.sha256]
     if job.graph_sha256 != graph_sha256:
         strange.insert(0, "the FP32 graph")
+    names = [file.name for artifact in job.artifacts for file in artifact.files]
+    if unsafe := [name for name in names if not is_safe_relative(name)]:
+        raise StorageError(
+            f"{path} names files outside of their folder",
+            why=repr(unsafe[0]),
+            hint="do not trust where the bundle came from",
+        )
     if strange:
         raise StorageError(
             f"{path} is not the job of this bundle",

@@ -288,6 +288,16 @@ def test_another_job_is_refused(machine, bundle, change, message):
     assert machine.gpu.requests == []
 
 
+@pytest.mark.parametrize("name", ["../escaped.onnx", "/tmp/escaped.onnx", "a/../../escaped"])
+def test_a_job_that_leaves_its_folder_is_refused(machine, bundle, name):
+    job = read_job(bundle)
+    job["artifacts"][0]["files"][0]["name"] = name
+    (bundle / JOB).write_text(json.dumps(job))
+    reseal(bundle)
+    with pytest.raises(StorageError, match="outside of their folder"):
+        machine.build(bundle)
+
+
 def test_a_bundle_without_a_job_is_refused_with_what_to_do(machine, bundle, tmp_path):
     shutil.rmtree(bundle / "tensorrt/job")
     reseal(bundle)

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
 from fleets import TWO, write_fleet
 from unit.deliver.deliver_records import HARDWARE, RECORD
 
 from exporter.ci import running
 from exporter.ci.baselines import accept, baseline_file
 from exporter.ci.fleet import load_fleet
-from exporter.ci.jobs import Places
+from exporter.ci.jobs import Places, job_commands, stages_of
 from exporter.ci.running import run_job, run_rollout
-from exporter.cli.app import run
+from exporter.cli.app import app, run
 from exporter.deliver.archive import pack_bundle
 from exporter.deliver.bundle import BundleWriter
 from exporter.deliver.manifest import facts_of
@@ -304,3 +305,26 @@ def test_the_command_accepts_what_a_job_left(bundle, places, tmp_path, capsys):
     assert "baselines/server/" in capsys.readouterr().out
     assert run(["ci", "accept", "serve", *where]) == ExitCode.USAGE
     assert "'server'" in capsys.readouterr().err
+
+
+def parsed(arguments: list[str]) -> None:
+    """Let the program's own parser read a command; nothing is run."""
+    command = typer.main.get_command(app)
+    group = command.commands[arguments[0]]
+    rest = arguments[1:]
+    if hasattr(group, "commands"):
+        group, rest = group.commands[rest[0]], rest[1:]
+    group.make_context(arguments[0], rest)
+
+
+def test_every_command_of_every_job_is_one_of_this_program(fleet, tmp_path):
+    """The stand-in takes anything; the program does not."""
+    places, asked = Places(root=tmp_path), set()
+    for name, device in fleet.device.items():
+        for stage in stages_of(device):
+            for one in job_commands(fleet, name, stage, places):
+                parsed(list(one.arguments))
+                asked.add(one.arguments[0])
+    assert asked == {"export", "pack", "unpack", "build"}
+    with pytest.raises(typer.TyperException):
+        parsed(["build", "bundle", "--no-such-flag"])
