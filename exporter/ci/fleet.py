@@ -81,7 +81,8 @@ def load_fleet(path: Path) -> Fleet:
 
     Raises:
         ConfigError: it is missing or no TOML; a key is unknown, missing or of the wrong kind; a
-            name has characters that a path must not have; a file that it names is not there.
+            name has characters that a path must not have; a file that it names is not there; two
+        devices have the same target on the same device.
     """
     try:
         fleet = Fleet.model_validate(_read(path))
@@ -90,6 +91,7 @@ def load_fleet(path: Path) -> Fleet:
         raise _refusal(path, error) from error
     except ValueError as error:
         raise ConfigError(f"{path}: a device's name {error}", hint="rename it") from error
+    _require_distinct(path, fleet)
     files = {"gate": fleet.gate} | {f"device.{n}.policy": d.policy for n, d in fleet.device.items()}
     found = {key: _beside(path, key, file) for key, file in files.items()}
     devices = {
@@ -112,6 +114,24 @@ def device_named(fleet: Fleet, name: str) -> FleetDevice:
             hint=_nearest(name, tuple(fleet.device)),
         )
     return fleet.device[name]
+
+
+def _require_distinct(path: Path, fleet: Fleet) -> None:
+    """Refuse at once what the rollout could not tell apart after hours of building.
+
+    Raises:
+        ConfigError: names the two devices.
+    """
+    seen: dict[tuple[str, str], str] = {}
+    for name, device in fleet.device.items():
+        for target in device.targets:
+            other = seen.setdefault((target, device.device), name)
+            if other != name:
+                raise ConfigError(
+                    f"{path}: {other} and {name} both have {target} on {device.device}",
+                    why="reports tell artifacts apart by target and device",
+                    hint="name one of them as it is reached, for example ssh://HOST",
+                )
 
 
 def _read(path: Path) -> dict[str, Any]:

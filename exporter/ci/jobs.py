@@ -30,6 +30,10 @@ class Command:
     arguments: tuple[str, ...]
     judges: bool = False
 
+    def stops(self, code: ExitCode) -> bool:
+        """Say whether a code is a failure, and no verdict that is another command's to judge."""
+        return code != ExitCode.PASS and not (self.judges and code in JUDGED)
+
     def __str__(self) -> str:
         return shlex.join(("exporter", *self.arguments))
 
@@ -65,6 +69,11 @@ class Places:
     def rollout(self) -> Path:
         """The folder of the report about the whole fleet."""
         return self.root / "rollout"
+
+    @property
+    def matrix(self) -> Path:
+        """The file of the matrix of all artifacts."""
+        return self.rollout / "compatibility.json"
 
 
 def stages_of(device: FleetDevice) -> tuple[Stage, ...]:
@@ -113,6 +122,20 @@ def _export(fleet: Fleet, device: FleetDevice, bundle: Path) -> Iterator[str]:
     yield from device.arguments
 
 
+def matrix_command(places: Places, bundles: Mapping[str, Path]) -> Command:
+    """Return the command that compares all artifacts with each other.
+
+    What it cannot compare was not verified either: that is the gate's to judge or to waive.
+    """
+    # Emulated CPUs by this machine's kernels: their own have certified each bundle already.
+    return _command(
+        "compatibility",
+        *bundles.values(),
+        *("--simulate", "--quiet", "-o", places.matrix),
+        judges=True,
+    )
+
+
 def rollout_commands(
     fleet: Fleet,
     places: Places,
@@ -120,6 +143,7 @@ def rollout_commands(
     bundles: Mapping[str, Path],
     baselines: Mapping[str, Path],
     annotations: Annotations,
+    matrix: Path | None = None,
 ) -> tuple[Command, ...]:
     """Return the commands that judge the whole fleet; each is run whatever the others say.
 
@@ -129,15 +153,14 @@ def rollout_commands(
         bundles: device → its bundle, for those that are there.
         baselines: device → report of an earlier bundle on equal hardware.
         annotations: whose annotations the gate writes.
+        matrix: what `matrix_command` left; None: nothing.
     """
     folders, rollout = list(bundles.values()), places.rollout
     expected = [part for pair in _expected(fleet) for part in ("--expect", pair)]
     policy = ["--policy", str(fleet.gate)] if fleet.gate else []
-    matrix = rollout / "compatibility.json"
+    shown = ["--compatibility", str(matrix)] if matrix else []
     return (
-        # Emulated CPUs by this machine's kernels: their own have certified each bundle already.
-        _command("compatibility", *folders, "--simulate", "--quiet", "-o", matrix),
-        _command("report", *folders, *expected, "-o", rollout / "report"),
+        _command("report", *folders, *expected, *policy, *shown, "-o", rollout / "report"),
         *(_command("compare", base, bundles[name]) for name, base in baselines.items()),
         _command(
             *("gate", *folders, *expected, *policy, "--annotations", annotations),
@@ -147,9 +170,8 @@ def rollout_commands(
 
 
 def _expected(fleet: Fleet) -> tuple[str, ...]:
-    """Name every pair of target and device once: two machines may both be `local`."""
-    pairs = (f"{t}={device.device}" for device in fleet.device.values() for t in device.targets)
-    return tuple(dict.fromkeys(pairs))
+    """Name every pair of target and device."""
+    return tuple(f"{t}={one.device}" for one in fleet.device.values() for t in one.targets)
 
 
 def _command(*arguments: str | Path, judges: bool = False) -> Command:

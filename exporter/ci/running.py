@@ -10,12 +10,12 @@ from pathlib import Path
 from exporter.ci.baselines import baseline_file
 from exporter.ci.fleet import Fleet, device_named
 from exporter.ci.jobs import (
-    JUDGED,
     Annotations,
     Command,
     Places,
     Stage,
     job_commands,
+    matrix_command,
     rollout_commands,
     stages_of,
 )
@@ -53,7 +53,7 @@ def run_job(fleet: Fleet, name: str, stage: Stage, places: Places, say: Say) -> 
     for command in job_commands(fleet, name, stage, places):
         code = _run(command, say)
         was_made = _manifest(places.bundle(name)) != before
-        if code != ExitCode.PASS and not (command.judges and code in JUDGED and was_made):
+        if command.stops(code) or (code != ExitCode.PASS and not was_made):
             return code
     return ExitCode.PASS
 
@@ -67,10 +67,11 @@ def _manifest(bundle: Path) -> bytes | None:
 def run_rollout(
     fleet: Fleet, places: Places, baselines: Path, annotations: Annotations, say: Say
 ) -> ExitCode:
-    """Judge the whole fleet by what its jobs left: report, matrix, comparisons, gate.
+    """Judge the whole fleet by what its jobs left: matrix, report, comparisons, gate.
 
     Returns:
-        The worst code of all commands; at least `INCONCLUSIVE` where a device is missing.
+        The gate's code, or a worse one: of a comparison with a baseline, of a command or an
+        archive that failed. A device that left nothing is for the gate to judge.
 
     Raises:
         StepError: no device left anything.
@@ -83,17 +84,26 @@ def run_rollout(
             why="looked for " + ", ".join(str(places.archive(name)) for name in fleet.device),
             hint="run ci/run-job for each device first",
         )
+    with storage_errors("cannot make a folder", places.rollout, remedy="give another --fleet"):
+        places.rollout.mkdir(parents=True, exist_ok=True)
+        places.matrix.unlink(missing_ok=True)  # an earlier one is about other artifacts
+    codes = [code for _, code in found.values()]
+    codes += _run_all([matrix_command(places, bundles)], say)
     commands = rollout_commands(
         fleet,
         places,
         bundles=bundles,
         baselines=_baselines(baselines, bundles, say),
         annotations=annotations,
+        matrix=places.matrix if places.matrix.is_file() else None,
     )
-    with storage_errors("cannot make a folder", places.rollout, remedy="give another --fleet"):
-        places.rollout.mkdir(parents=True, exist_ok=True)
-    codes = [code for _, code in found.values()]
-    return worst(*codes, *(_run(command, say) for command in commands))
+    return worst(*codes, *_run_all(commands, say))
+
+
+def _run_all(commands: Sequence[Command], say: Say) -> list[ExitCode]:
+    """Run every command, and return the codes that are no verdict of another's."""
+    ran = [(command, _run(command, say)) for command in commands]
+    return [code for command, code in ran if command.stops(code)]
 
 
 def _baselines(folder: Path, bundles: Mapping[str, Path], say: Say) -> dict[str, Path]:
@@ -112,7 +122,7 @@ def _collect(name: str, places: Places, say: Say) -> tuple[Path | None, ExitCode
     source = archive if archive.is_file() or not prepared.is_file() else prepared
     if not source.is_file():
         say(f"{name}: MISSING, its jobs left no {archive}")
-        return None, ExitCode.INCONCLUSIVE
+        return None, ExitCode.PASS  # the gate expects it
     try:
         unpack_bundle(source, places.bundle(name))
     except ExporterError as error:

@@ -9,8 +9,10 @@ import typer
 
 
 def compare(
-    base: Annotated[Path, typer.Argument(help="Earlier bundle, or its report.json.")],
-    new: Annotated[Path, typer.Argument(help="New bundle, or its report.json.")],
+    base: Annotated[
+        Path, typer.Argument(help="Earlier bundle, archive of one, or its report.json.")
+    ],
+    new: Annotated[Path, typer.Argument(help="New bundle, archive of one, or its report.json.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> int:
     """Compare fidelity, size and, on equal hardware, speed."""

@@ -12,7 +12,9 @@ Annotations = Literal["github", "gitlab", "none"]
 
 
 def gate(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundle folders, or report.json files.")],
+    bundles: Annotated[
+        list[Path], typer.Argument(help="Bundle folders or archives, or report.json files.")
+    ],
     policy: Annotated[
         Path | None, typer.Option("--policy", help="TOML file with rules and waivers.")
     ] = None,
@@ -38,7 +40,8 @@ def gate(
         job_summary,
     )
     from exporter.deliver.storage import write_text
-    from exporter.steps.gate import load_policy, run_gate
+    from exporter.steps.gate import judge_report, load_policy
+    from exporter.steps.reports import merged_report
     from targets.errors import UsageError
 
     if annotations not in ("github", "gitlab", "none"):
@@ -46,7 +49,7 @@ def gate(
             f"--annotations {annotations} is not known", hint="take github, gitlab or none"
         )
     rules = load_policy(policy, datetime.now(UTC).date())
-    judged = run_gate(bundles, expect or (), rules)
+    judged = judge_report(merged_report(bundles, expect or ()), rules)
     print_gate(judged)
     if annotations == "github" and (lines := github_annotations(judged)):
         typer.echo(lines)

@@ -149,7 +149,7 @@ def _status(judged: Judged) -> tuple[Check, ...]:
     if judged.status == "verified":
         return ()
     reason = judged.reason or f"the artifact is {judged.status}"
-    if judged.status == "failed":
+    if judged.status in ("failed", "missing"):
         return (Check(name=STATUS, verdict="fail", value=None, threshold=None, reason=reason),)
     return (not_run(STATUS, None, f"{judged.status}: {reason}"),)
 

@@ -1,4 +1,4 @@
-"""The rollout gate: what bundles say of themselves against a policy file."""
+"""The rollout gate: what bundles say of themselves, against a policy file."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ from exporter.judge.rollout import (
     waive,
 )
 from exporter.judge.speed import SPEEDUP
-from exporter.steps.reports import merged_report
 from targets.contract import Check, Verdict
-from targets.errors import ConfigError, ExitCode
+from targets.errors import ConfigError, ExitCode, worst
 
 _RULES, _WAIVERS = "rule", "waiver"
 
@@ -62,29 +61,27 @@ class RolloutPolicy:
     waivers: tuple[Waiver, ...] = ()
 
 
-def run_gate(bundles: Sequence[Path], expected: Sequence[str], policy: RolloutPolicy) -> Report:
-    """Judge a fleet by a policy.
+def judge_report(report: Report, policy: RolloutPolicy) -> Report:
+    """Judge the merged report of a fleet by a policy.
 
     Args:
-        bundles: bundle folders, folders of reports, or `report.json` files.
-        expected: "TARGET=DEVICE" that must be there.
+        report: from `merged_report`.
         policy: from `load_policy`.
 
     Returns:
-        The merged report with the checks of this policy, its verdict and its exit code.
+        The report with the checks of this policy, its verdict and its exit code.
 
     Raises:
-        StorageError, UsageError: see `merge_bundles`.
         StepError: a report took neighbours at another k than the policy asks for.
     """
-    merged = merged_report(bundles, expected)
-    targets = tuple(_judged(target, policy) for target in merged.targets)
+    targets = tuple(_judged(target, policy) for target in report.targets)
     verdicts = [_verdict(target.checks) for target in targets]
     codes = [
         ExitCode.STEP_FAILED if _died(target) else exit_code(verdict)
         for target, verdict in zip(targets, verdicts, strict=True)
     ]
-    return replace(merged, targets=targets, verdict=_worst(verdicts), exit_code=int(max(codes)))
+    code = worst(*codes) if codes else exit_code("not_run")
+    return replace(report, targets=targets, verdict=_worst(verdicts), exit_code=int(code))
 
 
 def load_policy(path: Path | None, today: date) -> RolloutPolicy:
@@ -168,7 +165,9 @@ def _judged(target: TargetSection, policy: RolloutPolicy) -> TargetSection:
 
 
 def _died(target: TargetSection) -> bool:
-    return any(check.name == STATUS and check.verdict == "fail" for check in target.checks)
+    """Say whether a target failed, and no waiver speaks of that."""
+    is_open = any(check.name == STATUS and check.verdict == "fail" for check in target.checks)
+    return is_open and target.status == "failed"
 
 
 def _verdict(checks: Sequence[Check]) -> Verdict:

@@ -6,6 +6,7 @@ records already describe (checks, latencies, fidelity, …) appear here as they 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ from targets.errors import StorageError
 SCHEMA_VERSION = 1
 REPORT_JSON = "report.json"
 REPORT_MARKDOWN = "report.md"
+MISSING: Literal["missing"] = "missing"
+"""Status of what was expected in a merged report and is in none of the bundles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +99,14 @@ class VariantSection:
 class TargetSection:
     """One target on one device; its figures are of the test split.
 
+    `status`: "missing" stands in merged reports only: it was expected, and no bundle has it.
     `quantization`: how static int8 forms of layers were found; None where none were looked for.
     `numerics`: whose kernels embedded: the device's own, or others here ("simulated").
     """
 
     target: str
     device: str
-    status: Literal["verified", "prepared", "failed", "not_run"]
+    status: Literal["verified", "prepared", "failed", "not_run", "missing"]
     recipe: Recipe | None
     artifact: ShippedFile | None
     checks: tuple[Check, ...]
@@ -165,11 +169,29 @@ class EvaluationSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSection:
+    """One of the reports that were merged: what is not the same in all of them.
+
+    `name`: bundle, archive or file, as the user named it; `report_sha256`: of its `report.json`.
+    `targets`: what it had, as "TARGET on DEVICE".
+    """
+
+    name: str
+    report_sha256: str
+    targets: tuple[str, ...]
+    development: TextsSummary | None
+    calibration: TextsSummary
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The whole document, in the order of its keys.
 
     `workload`: texts of the user's own that were timed; None: those of the evaluation.
     `compatibility`: which artifacts may share an index; None where there is one at most.
+    `sources`: the reports that this one was merged from; empty for the report of one run, and
+    what this one says of provenance and calibration is then that of the first.
     """
 
     schema_version: int = field(default=SCHEMA_VERSION)
@@ -182,6 +204,7 @@ class Report:
     calibration: TextsSummary
     workload: TextsSummary | None
     compatibility: Compatibility | None = None
+    sources: tuple[SourceSection, ...] = ()
 
 
 def parse_report(data: bytes) -> Report:
@@ -190,27 +213,41 @@ def parse_report(data: bytes) -> Report:
     Raises:
         StorageError: it is not a report, or of another schema version.
     """
-    report = load_json(Report, data)
-    if report.schema_version != SCHEMA_VERSION:
+    found = _schema_version(data)
+    if found not in (None, SCHEMA_VERSION):
         raise StorageError(
-            f"the report has schema version {report.schema_version}, not {SCHEMA_VERSION}",
+            f"the report has schema version {found}, not {SCHEMA_VERSION}",
             hint="read it with the version of embedding-exporter that wrote it",
         )
-    return report
+    return load_json(Report, data)
 
 
-def read_report(path: Path) -> Report:
+def _schema_version(data: bytes) -> object:
+    """Look at the version first: what else a document of another one holds is not ours to judge."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return document.get("schema_version") if isinstance(document, dict) else None
+
+
+def read_report(path: Path, *, name: Path | None = None) -> Report:
     """Read a `report.json`, named itself or by the folder that it lies in.
+
+    Args:
+        path: the file or its folder.
+        name: what the file is called in errors; None: its path.
 
     Raises:
         StorageError: it cannot be read or is no report; names the file.
     """
     file = path / REPORT_JSON if path.is_dir() else path
+    called = name or file
     try:
         return parse_report(file.read_bytes())
     except OSError as error:
         why = error.strerror or str(error)
-        raise StorageError(f"the report {file} cannot be read", why=why) from error
+        raise StorageError(f"the report {called} cannot be read", why=why) from error
     except StorageError as error:
         why = f"{error.what}: {error.why}" if error.why else error.what
-        raise StorageError(f"{file} is not a report", why=why, hint=error.hint) from error
+        raise StorageError(f"{called} is not a report", why=why, hint=error.hint) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from exporter.deliver.report.document import Report, TargetSection
+from exporter.deliver.report.document import MISSING, Report, TargetSection
 from exporter.deliver.report.figures import (
     check_threshold,
     check_value,
@@ -34,6 +34,8 @@ FRONT_SYMBOL = "◆"
 FRONT_MEANING = "on the Pareto front: nothing judged is as fast and as close to FP32"
 _WORST_FIRST: tuple[Verdict, ...] = ("fail", "inconclusive", "not_run")
 _SPEEDUP = "speedup"
+STATUS = "status"
+"""The gate's check that an artifact was verified on its device at all."""
 SIMULATED = "simulated: the same graph on this machine's CPU, with other kernels than the device's"
 """What stands beside fidelity that no device has given."""
 
@@ -76,10 +78,11 @@ def sentence(report: Report) -> str:
 def target_verdict(target: TargetSection) -> Verdict:
     """Return the worst of a target's checks, or what its status alone says.
 
-    An artifact that is the FP32 baseline itself need not be faster than itself.
+    An artifact that is the FP32 baseline itself need not be faster than itself. A gate has made
+    a check of the status, which a waiver may have let pass.
     """
-    if target.status != "verified":
-        return "fail" if target.status == "failed" else "not_run"
+    if target.status != "verified" and find_check(target, STATUS) is None:
+        return "fail" if target.status in ("failed", MISSING) else "not_run"
     verdicts = [check.verdict for check in target.checks if not _is_of_the_baseline(target, check)]
     return worst_of(verdicts)
 
@@ -99,8 +102,8 @@ def _is_of_the_baseline(target: TargetSection, check: Check) -> bool:
 def target_sentence(target: TargetSection, verdict: Verdict | None = None) -> str:
     """Say in one sentence what became of a target; `verdict` where the run knows better."""
     place = place_name(target)
-    if target.recipe is None or target.status in ("failed", "not_run"):
-        became = "failed" if target.status == "failed" else "was not run"
+    if target.recipe is None or target.status in ("failed", "not_run", MISSING):
+        became = {"failed": "failed", MISSING: "is missing"}.get(target.status, "was not run")
         return f"{place} {became}: {one_line(target.reason) or 'no reason was given'}"
     artifact = f"{name(target.recipe.name)} for {place}"
     if target.status == "prepared":

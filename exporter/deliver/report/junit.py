@@ -9,7 +9,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from exporter.deliver.report import figures
-from exporter.deliver.report.document import Report, TargetSection
+from exporter.deliver.report.document import MISSING, Report, TargetSection
 from exporter.deliver.report.headline import question, target_sentence
 from exporter.deliver.report.text import one_line, visible
 from targets.contract import Check
@@ -48,9 +48,9 @@ def _case(check: Check, suite: str) -> ET.Element:
 
 
 def _whole(target: TargetSection, suite: str) -> ET.Element:
-    """A target without checks: it failed, or nobody ran it."""
+    """A target without checks: it failed, is missing, or nobody ran it."""
     case = ET.Element("testcase", classname=_text(suite), name=_text(target.status))
-    kind = "failure" if target.status == "failed" else "skipped"
+    kind = "failure" if target.status in ("failed", MISSING) else "skipped"
     ET.SubElement(case, kind, message=_text(one_line(target_sentence(target))))
     return case
 

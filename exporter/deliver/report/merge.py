@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from exporter.deliver.report.document import Report, TargetSection
+from exporter.deliver.report.document import MISSING, Report, SourceSection, TargetSection
 from exporter.deliver.report.headline import target_verdict, worst_of
 from targets.contract import Verdict
-from targets.errors import ExitCode, UsageError
+from targets.errors import ExitCode, UsageError, worst
 
 Expected = tuple[str, str]
 """Target and device that a fleet must have."""
@@ -20,9 +20,17 @@ _CODES: dict[Verdict, ExitCode] = {
 }
 _SAME: tuple[tuple[str, Callable[[Report], object]], ...] = (
     ("model weights", lambda report: report.model.weights_sha256),
+    ("tokenizer", lambda report: report.model.tokenizer_sha256),
     ("pooling", lambda report: (report.model.pooling, report.model.normalize)),
+    ("longest input", lambda report: report.model.max_seq_length),
+    ("prompts", lambda report: (dict(report.model.prompts), report.model.default_prompt)),
     ("graph", lambda report: report.model.graph.sha256),
+    ("schema versions", lambda report: report.schema_version),
     ("evaluation texts", lambda report: report.evaluation.test.sha256),
+    (
+        "timed texts",
+        lambda report: report.workload.sha256 if report.workload else "those of the evaluation",
+    ),
 )
 
 
@@ -33,7 +41,7 @@ def merge_reports(
 
     Args:
         reports: each with the name that the user gave it; at least one.
-        expected: pairs that must be there; the missing ones are shown as not run.
+        expected: pairs that must be there; the others are shown as missing, which fails.
 
     Raises:
         UsageError: they are of different models, graphs or evaluation texts, or two of them
@@ -42,19 +50,20 @@ def merge_reports(
     first = reports[0][1]
     for one in reports[1:]:
         require_same(reports[0], one)
-    targets = [target for _, report in reports for target in report.targets]
     _require_distinct(reports)
-    known = {(target.target, target.device) for target in targets}
-    targets += [_missing(*pair) for pair in expected if pair not in known]
-    verdicts = [target_verdict(target) for target in targets]
-    if len(targets) == len(first.targets):
+    targets = [one for _, report in reports for one in report.targets if one.status != MISSING]
+    known = {(one.target, one.device) for one in targets}
+    wanted = [*_missing_so_far(reports), *expected]
+    absent = [pair for pair in dict.fromkeys(wanted) if pair not in known]
+    if len(reports) == 1 and absent == _missing_so_far(reports):
         return first
-    codes = [report.exit_code for _, report in reports]
-    code = max([*codes, int(_CODES[worst_of(verdicts)])])
+    targets += [_missing(*pair) for pair in absent]
+    verdict = worst_of([target_verdict(target) for target in targets])
+    codes = [_code_of(report) for _, report in reports]
     return replace(
         first,
-        verdict=worst_of(verdicts),
-        exit_code=code,
+        verdict=verdict,
+        exit_code=int(worst(*codes, _CODES[verdict])),
         targets=tuple(targets),
         compatibility=first.compatibility if len(reports) == 1 else None,
         provenance=replace(
@@ -87,6 +96,29 @@ def with_section(report: Report, section: TargetSection) -> Report:
     )
 
 
+def source_of(name: str, report: Report, sha256: str) -> tuple[SourceSection, ...]:
+    """Describe a report that is merged; one that was merged itself is what it was merged from.
+
+    Args:
+        name: what the user called it.
+        report: it.
+        sha256: of its `report.json`.
+    """
+    if report.sources:
+        return report.sources
+    places = (f"{one.target} on {one.device}" for one in report.targets if one.status != MISSING)
+    return (
+        SourceSection(
+            name=name,
+            report_sha256=sha256,
+            targets=tuple(places),
+            development=report.evaluation.development,
+            calibration=report.calibration,
+            provenance=report.provenance,
+        ),
+    )
+
+
 def require_same(one: tuple[str, Report], other: tuple[str, Report]) -> None:
     """Refuse two reports whose figures cannot be put side by side.
 
@@ -106,24 +138,35 @@ def require_same(one: tuple[str, Report], other: tuple[str, Report]) -> None:
             )
 
 
+def _code_of(report: Report) -> ExitCode:
+    known = report.exit_code in tuple(ExitCode)
+    return ExitCode(report.exit_code) if known else ExitCode.STEP_FAILED
+
+
 def _require_distinct(reports: Sequence[tuple[str, Report]]) -> None:
     seen: dict[Expected, str] = {}
     for name, report in reports:
-        for target in report.targets:
-            pair = (target.target, target.device)
-            if seen.get(pair, name) != name:
+        own = [(one.target, one.device) for one in report.targets if one.status != MISSING]
+        for pair in own:
+            if pair in seen:
                 raise UsageError(
-                    f"{name} and {seen[pair]} both have {target.target} on {target.device}",
+                    f"{name} and {seen[pair]} both have {pair[0]} on {pair[1]}",
                     hint="give each target and device once",
                 )
-            seen[pair] = name
+        seen |= dict.fromkeys(own, name)
+
+
+def _missing_so_far(reports: Sequence[tuple[str, Report]]) -> list[Expected]:
+    """Return what was expected before and may be in another report by now."""
+    found = [one for _, report in reports for one in report.targets if one.status == MISSING]
+    return [(one.target, one.device) for one in found]
 
 
 def _missing(target: str, device: str) -> TargetSection:
     return TargetSection(
         target=target,
         device=device,
-        status="not_run",
+        status=MISSING,
         recipe=None,
         artifact=None,
         checks=(),
@@ -133,7 +176,7 @@ def _missing(target: str, device: str) -> TargetSection:
         candidates=(),
         variants=(),
         quantization=None,
-        reason="expected, and in none of the reports",
+        reason="it was expected, and none of the bundles has it",
         artifact_size_bytes=None,
         options={},
         hardware=None,

@@ -198,3 +198,7 @@ def test_the_rollout_judges_what_the_jobs_left(step, site):
     assert done.returncode in (1, 3), log
     for name in ("compatibility.json", "summary.md", "junit.xml", "report/report.json"):
         assert (site.places.rollout / name).is_file(), name
+    shown = read_report(site.places.rollout / "report")
+    assert {"missing", "prepared"} & {one.status for one in shown.targets}
+    assert shown.compatibility is not None
+    assert shown.exit_code == done.returncode

@@ -46,6 +46,7 @@ def test_the_project_s_own_fleet_and_policies_are_valid():
         ('gate = "gate.toml"', 'gate = "lost.toml"', "gate names lost.toml"),
         ("[device.server]", '[device."../server"]', "'../server' is not made of letters"),
         ("[device.server]", "[device.server", "is not valid TOML"),
+        ('["tensorrt"]', '["openvino"]', "server and gpu-t4 both have openvino on local"),
     ],
 )
 def test_every_mistake_is_named(old, new, message, tmp_path):

@@ -42,6 +42,8 @@ if makes:
     output = pathlib.Path(arguments[arguments.index(flag) + 1])
     output.mkdir(parents=True, exist_ok=True)
     (output / "manifest.json").write_text(str(len((folder / "asked.jsonl").read_text())))
+if arguments[0] == "compatibility" and codes.get("matrix"):
+    pathlib.Path(arguments[arguments.index("-o") + 1]).write_text("a matrix")
 sys.exit(codes.get(arguments[0], 0))
 """
 
@@ -213,13 +215,17 @@ def test_all_devices_are_judged_together(program, fleet, places, bundle, tmp_pat
     assert gate[gate.index("--annotations") + 1] == "github"
 
 
-def test_a_missing_device_is_said_and_never_a_pass(program, fleet, places, bundle, tmp_path):
+def test_a_missing_device_is_said_and_left_to_the_gate(program, fleet, places, bundle, tmp_path):
     leave(bundle, places.archive("server"))
     log = Log()
+    program.answers(gate=1)
     code = run_rollout(fleet, places, tmp_path / "baselines", "none", log)
-    assert code == ExitCode.INCONCLUSIVE
+    assert code == ExitCode.GATE_FAILED
     assert "gpu-t4: MISSING" in log
     assert program.commands == ["compatibility", "report", "gate"]
+    assert "tensorrt=local" in program.asked[-1]
+    program.answers(gate=0)  # a waiver speaks of it
+    assert run_rollout(fleet, places, tmp_path / "baselines", "none", log) == ExitCode.PASS
 
 
 def test_what_was_only_prepared_is_judged_as_that(program, fleet, places, bundle, tmp_path):
@@ -243,12 +249,37 @@ def test_a_damaged_archive_stops_the_rollout(program, fleet, places, bundle, tmp
     assert "not a whole archive" in log
 
 
-def test_the_worst_command_wins_and_none_is_left_out(program, fleet, places, bundle, tmp_path):
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [
+        ({"compatibility": 3}, 0),  # what is not compared is not verified: the gate's to judge
+        ({"compatibility": 3, "gate": 3}, 3),
+        ({"compatibility": 4}, 4),
+        ({"report": 4}, 4),
+        ({"gate": 1}, 1),
+        ({"compatibility": 2, "gate": 1}, 2),
+    ],
+)
+def test_the_gate_decides_and_failures_count(codes, code, program, fleet, places, bundle, tmp_path):
     leave(bundle, places.archive("server"), places.archive("gpu-t4"))
-    program.answers(compatibility=3, report=1, gate=0)
-    code = run_rollout(fleet, places, tmp_path / "baselines", "none", Log())
-    assert code == ExitCode.GATE_FAILED
+    program.answers(**codes)
+    assert run_rollout(fleet, places, tmp_path / "baselines", "none", Log()) == code
     assert program.commands == ["compatibility", "report", "gate"]
+
+
+def test_the_report_gets_this_rollout_s_matrix_and_the_gate_s_policy(
+    program, fleet, places, bundle, tmp_path
+):
+    leave(bundle, places.archive("server"), places.archive("gpu-t4"))
+    program.answers(matrix=1)
+    run_rollout(fleet, places, tmp_path / "baselines", "none", Log())
+    report = program.asked[1]
+    assert report[report.index("--compatibility") + 1] == str(places.matrix)
+    assert report[report.index("--policy") + 1] == str(tmp_path / "gate.toml")
+    program.answers(compatibility=4)  # and leaves nothing: an earlier matrix is not taken for it
+    run_rollout(fleet, places, tmp_path / "baselines", "none", Log())
+    assert "--compatibility" not in program.asked[4]
+    assert program.asked[4][0] == "report"
 
 
 def test_nothing_at_all_is_an_error(program, fleet, places, tmp_path):

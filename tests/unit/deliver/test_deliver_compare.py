@@ -6,10 +6,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from deliver_bundles import write_bundle
 from deliver_records import CASES
 
 from exporter.cli.app import run
-from exporter.deliver.report import document_of, parse_report, to_json, write_report
+from exporter.deliver.report import document_of, parse_report, to_json
 from exporter.steps.compare import compare_bundles
 from exporter.values import Estimate
 from targets.contract import Interval
@@ -26,7 +27,7 @@ def report(**changes):
 def compare(tmp_path):
     def both(base, new):
         for name, one in (("base", base), ("new", new)):
-            write_report(one, tmp_path / name / "reports")
+            write_bundle(one, tmp_path / name)
         return compare_bundles(tmp_path / "base", tmp_path / "new")
 
     return both
@@ -103,7 +104,7 @@ def test_other_texts_are_not_compared(compare):
 
 def test_the_command_says_it_in_words_and_in_json(tmp_path, capsys):
     for name, size in (("base", 1000), ("new", 2000)):
-        write_report(report(artifact_size_bytes=size), tmp_path / name / "reports")
+        write_bundle(report(artifact_size_bytes=size), tmp_path / name)
     arguments = ["compare", str(tmp_path / "base"), str(tmp_path / "new")]
     assert run(arguments) == 1
     assert "larger than before" in capsys.readouterr().out

@@ -8,16 +8,18 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from deliver_bundles import write_bundle
 from deliver_records import CASES
 
 from exporter.cli.app import run
-from exporter.deliver.report import document_of, parse_report, to_json, write_report
+from exporter.deliver.report import document_of, parse_report, read_report, to_json
 from exporter.deliver.report.annotations import (
     github_annotations,
     gitlab_code_quality,
     job_summary,
 )
-from exporter.steps.gate import RolloutPolicy, load_policy, run_gate
+from exporter.steps.gate import RolloutPolicy, judge_report, load_policy
+from exporter.steps.reports import merged_report
 from targets.errors import ConfigError
 
 TODAY = date(2026, 11, 26)
@@ -33,8 +35,7 @@ def made(name: str = "pass", **changes):
 @pytest.fixture
 def bundle(tmp_path):
     def write(name: str = "pass", folder: str = "out", **changes) -> Path:
-        write_report(made(name, **changes), tmp_path / folder / "reports")
-        return tmp_path / folder
+        return write_bundle(made(name, **changes), tmp_path / folder)
 
     return write
 
@@ -47,6 +48,10 @@ def policy(tmp_path):
         return load_policy(path, TODAY)
 
     return write
+
+
+def run_gate(bundles, expected, policy):
+    return judge_report(merged_report(bundles, expected), policy)
 
 
 def names(report, verdict: str) -> set[str]:
@@ -103,7 +108,18 @@ def test_what_no_rule_speaks_of_stays_as_it_was_found(bundle, policy):
 
 def test_a_missing_device_is_no_pass(bundle):
     judged = run_gate([bundle()], ["tensorrt=gpu"], RolloutPolicy())
-    assert (judged.verdict, judged.exit_code) == ("not_run", 3)
+    assert (judged.verdict, judged.exit_code) == ("fail", 1)
+    assert names(judged, "fail") == {"status"}
+    assert judged.targets[-1].status == "missing"
+
+
+def test_a_missing_device_may_be_waived(bundle, policy):
+    text = WAIVER.format(check="status", reason="it is being repaired", expires="2026-12-01")
+    judged = run_gate([bundle()], ["tensorrt=gpu"], policy(text))
+    assert (judged.verdict, judged.exit_code) == ("pass", 0)
+    assert "it is being repaired" in judged.targets[-1].checks[0].reason
+    other = WAIVER.format(check="speedup", reason="x", expires="2026-12-01")
+    assert run_gate([bundle()], ["tensorrt=gpu"], policy(other)).exit_code == 1
 
 
 @pytest.mark.parametrize(("status", "code"), [("prepared", 3), ("not_run", 3), ("failed", 4)])
@@ -218,7 +234,32 @@ def test_one_report_of_two_bundles(bundle, tmp_path, capsys):
     output = tmp_path / "all"
     assert run(["report", str(first), str(second), "-o", str(output)]) == 0
     assert (output / "report.html").is_file()
-    expected = ["--expect", "tensorrt=gpu"]
-    assert run(["report", str(first), "-o", str(output), *expected]) == 3
-    assert "tensorrt" in (output / "report.md").read_text("utf-8")
+    capsys.readouterr()
+
+
+def test_a_written_report_is_no_verdict(bundle, tmp_path, capsys):
+    """What is missing or fails is shown; the gate's code is what stops a rollout."""
+    output, failed = tmp_path / "all", str(bundle("fail"))
+    assert run(["report", failed, "-o", str(output), "--expect", "tensorrt=gpu"]) == 0
+    shown = read_report(output)
+    assert (shown.verdict, shown.exit_code) == ("fail", 1)
+    assert shown.targets[-1].status == "missing"
+    assert "is missing" in (output / "report.md").read_text("utf-8")
+    assert run(["report", str(tmp_path / "nowhere"), "-o", str(output)]) == 4
+    assert run(["report", failed, failed, "-o", str(output)]) == 2
+    capsys.readouterr()
+
+
+def test_the_page_shows_the_gate_s_verdict_where_it_has_its_policy(bundle, tmp_path, capsys):
+    rules = tmp_path / "gate.toml"
+    rules.write_text(WAIVER.format(check="*", reason="it comes on Monday", expires="2999-12-01"))
+    output, failed = tmp_path / "all", str(bundle("fail"))
+    both = [failed, "--policy", str(rules), "--expect", "tensorrt=gpu"]
+    assert run(["gate", *both]) == 0
+    assert run(["report", *both, "-o", str(output)]) == 0
+    assert (read_report(output).verdict, read_report(output).exit_code) == ("pass", 0)
+    page = (output / "report.html").read_text("utf-8")
+    assert "waived until 2999-12-01: it comes on Monday" in page
+    assert "FAIL" not in page
+    assert run(["report", failed, "-o", str(output), "--policy", str(tmp_path / "none")]) == 2
     capsys.readouterr()
