@@ -8,7 +8,7 @@ SOURCES := exporter targets tests benchmarks
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: export test check devices lint bench clean
+.PHONY: export test check browser devices lint bench clean
 
 export: $(STAMP)  ## export the built-in model for OpenVINO on this machine into out/
 	$(BIN)/export --target openvino --output out
@@ -16,7 +16,15 @@ export: $(STAMP)  ## export the built-in model for OpenVINO on this machine into
 test: $(STAMP)  ## static checks, then the whole test suite
 	$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory devices || echo "emulated devices cannot be set up here: tests marked qemu are skipped"
+	@$(MAKE) --no-print-directory browser || echo "no Chromium here: tests marked browser are skipped"
 	$(BIN)/python -m pytest
+
+browser:  ## Chromium from this system's packages, for the tests of the report page (root, or sudo without a password)
+	@for one in chromium chromium-browser google-chrome; do command -v $$one >/dev/null && exit 0; done; \
+	command -v apt-get >/dev/null || { echo "install Chromium with this system's package manager"; exit 1; }; \
+	if [ "$$(id -u)" = 0 ]; then as_root=; else as_root="sudo -n"; fi; \
+	{ $$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } \
+		>/dev/null 2>&1 || { echo "apt-get may not install here; as root: apt-get install chromium fonts-dejavu-core"; exit 1; }
 
 devices: $(STAMP)  ## QEMU with an ARM and an x86 userland, once, into the user's cache (no root, nothing is installed)
 	$(BIN)/exporter devices setup emulated:neoverse-n1 emulated:haswell

@@ -10,20 +10,20 @@ import base64
 from dataclasses import dataclass
 from functools import cached_property
 
-from exporter.deliver.report import figures, headline, svg
-from exporter.deliver.report.document import CandidateSection, Report, TargetSection
+from exporter.deliver.report import figures, headline
+from exporter.deliver.report.document import Report, TargetSection
+from exporter.deliver.report.histogram_plot import draw_histogram, has_bins, labelled_bins
 from exporter.deliver.report.layer_groups import LayerCost, layer_costs
 from exporter.deliver.report.markdown_compatibility import ASYMMETRIC, SYMBOLS, UNDECIDED
 from exporter.deliver.report.plot import pareto_file, plot_stems, plots_of, sensitivity_file
 from exporter.deliver.report.text import name, one_line, visible
-from exporter.values import Fidelity, Latency
+from exporter.values import CompatibilityCell, Latency
 from targets.contract import Check, Verdict
 
 REPORT_HTML = "report.html"
-_TEMPLATE = "report.html.jinja"
-_WIDTH_PX, _HEIGHT_PX, _EDGE_PX = 560, 210, 44
-_FEWEST_BINS = 2
-_LABEL_EVERY = 3
+WAIVED = "waived"
+"""Detail of a check that the gate let pass by a waiver."""
+_TEMPLATES, _TEMPLATE = "templates", "report.html.jinja"
 
 
 def to_html(report: Report) -> str:
@@ -31,7 +31,7 @@ def to_html(report: Report) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("exporter.deliver.report", "."),
+        loader=PackageLoader("exporter.deliver.report", _TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -61,6 +61,16 @@ class Part:
         return headline.target_verdict(self.section)
 
     @property
+    def place(self) -> str:
+        """Target and device, as the page calls them everywhere."""
+        return f"{name(self.section.target)} on {name(self.section.device)}"
+
+    @property
+    def open_checks(self) -> list[Check]:
+        """Checks that do not pass."""
+        return headline.open_checks(self.section)
+
+    @property
     def sentence(self) -> str:
         """What became of it."""
         return headline.target_sentence(self.section)
@@ -69,6 +79,21 @@ class Part:
     def mixes(self) -> list[str]:
         """Mixes that candidates were timed on."""
         return headline.mix_names([one.latency for one in self.section.candidates])
+
+    @property
+    def mix_columns(self) -> list[str]:
+        """Headings of their columns."""
+        return _columns_of(self.mixes)
+
+    @property
+    def variant_mixes(self) -> list[str]:
+        """Mixes that ways of running it were timed on."""
+        return headline.mix_names([one.latency for one in self.section.variants])
+
+    @property
+    def variant_mix_columns(self) -> list[str]:
+        """Headings of their columns."""
+        return _columns_of(self.variant_mixes)
 
     @property
     def speedups(self) -> list[tuple[str, Latency]]:
@@ -85,15 +110,15 @@ class Part:
     def histogram(self) -> str:
         """A picture of how far texts moved; "" where that was not counted."""
         fidelity = self.section.fidelity
-        return _picture(_draw_histogram(fidelity)) if fidelity and _has_bins(fidelity) else ""
+        return _picture(draw_histogram(fidelity)) if fidelity and has_bins(fidelity) else ""
 
     @property
     def histogram_rows(self) -> list[tuple[str, int]]:
         """The same in figures, for those who do not see it."""
         fidelity = self.section.fidelity
-        if fidelity is None or not _has_bins(fidelity):
+        if fidelity is None or not has_bins(fidelity):
             return []
-        return [(label, count) for label, count in _bins(fidelity) if count]
+        return [(label, count) for label, count in labelled_bins(fidelity) if count]
 
     @property
     def costs(self) -> list[LayerCost]:
@@ -101,9 +126,10 @@ class Part:
         summary = self.section.quantization
         return list(layer_costs(summary.sensitivity)) if summary and summary.sensitivity else []
 
-    def speedup(self, candidate: CandidateSection, mix: str) -> str:
-        """A candidate's speed-up on a mix."""
-        return figures.ratio(figures.speedup_of(candidate.latency, mix))
+    def speedup(self, latency: tuple[Latency, ...] | None, mix: str) -> str:
+        """A candidate's or a way's speed-up on a mix, with its interval."""
+        found = [one.speedup for one in latency or () if one.workload == mix]
+        return figures.ratio_estimate(found[0] if found else None)
 
 
 class Page:
@@ -141,6 +167,27 @@ class Page:
         ]
 
     @property
+    def open_parts(self) -> list[Part]:
+        """Targets that do not pass."""
+        return [part for part in self.parts if part.verdict != "pass"]
+
+    @property
+    def waived_checks(self) -> list[tuple[Part, Check]]:
+        """Every check that passes by somebody's decision alone."""
+        return [
+            (part, check)
+            for part in self.parts
+            for check in part.section.checks
+            if check.verdict == "pass" and WAIVED in check.details
+        ]
+
+    @property
+    def lossy_cells(self) -> list[CompatibilityCell]:
+        """Pairs of artifacts that cannot share an index without a loss."""
+        matrix = self._report.compatibility
+        return [one for one in matrix.cells if one.exchange != "drop-in"] if matrix else []
+
+    @property
     def notes(self) -> list[str]:
         """What is out of the ordinary."""
         return headline.notes(self._report)
@@ -155,40 +202,9 @@ class Page:
         return headline.question(check)
 
 
+def _columns_of(mixes: list[str]) -> list[str]:
+    return [f"#{name(mix)}" for mix in mixes]
+
+
 def _picture(text: str) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
-
-
-def _has_bins(fidelity: Fidelity) -> bool:
-    counts, edges = fidelity.histogram_counts, fidelity.histogram_edges
-    return len(edges) == len(counts) + 1 and len(counts) >= _FEWEST_BINS and any(counts)
-
-
-def _bins(fidelity: Fidelity) -> list[tuple[str, int]]:
-    """Label every bin with the drift (1 - cosine) that it ends at."""
-    edges = fidelity.histogram_edges
-    return [
-        (f"{low:.2g} to {high:.2g}", count)
-        for low, high, count in zip(edges, edges[1:], fidelity.histogram_counts, strict=False)
-    ]
-
-
-def _draw_histogram(fidelity: Fidelity) -> str:
-    """Draw all bins, each as wide as the other: drift is looked at by its order of magnitude."""
-    counts, edges = fidelity.histogram_counts, fidelity.histogram_edges
-    most = max(counts)
-    bottom, width = _HEIGHT_PX - _EDGE_PX, (_WIDTH_PX - 2 * _EDGE_PX) / len(counts)
-    parts = [svg.line(_EDGE_PX, bottom, _WIDTH_PX - _EDGE_PX, bottom, "axis")]
-    for place, count in enumerate(counts):
-        left, height = _EDGE_PX + place * width, (bottom - 3 * svg.FONT_PX) * count / most
-        if count:
-            parts.append(svg.rectangle(left + 1, bottom - height, width - 2, height, "bar"))
-            middle = left + width / 2
-            parts.append(svg.text(middle, bottom - height - 4, str(count), "faint", "middle"))
-        if place and place % _LABEL_EVERY == 0:
-            under = bottom + 1.4 * svg.FONT_PX
-            parts.append(svg.text(left, under, f"{edges[place]:.0e}", "faint", "middle"))
-    title, below = "1 − cosine with FP32, texts in each range", bottom + 2.8 * svg.FONT_PX
-    parts.append(svg.text(_WIDTH_PX / 2, below, title, "faint", "middle"))
-    words = f"{sum(counts)} texts by 1 - cosine; most, {most}, in one range"
-    return svg.document("Drift of each text from FP32", words, _WIDTH_PX, _HEIGHT_PX, parts)

@@ -56,6 +56,7 @@ def test_the_wheel_carries_texts_and_schema_but_no_tests(wheel):
     assert "calibration_data/texts.jsonl" in names
     assert "calibration_data/manifest.json" in names
     assert "exporter/deliver/report/schema.json" in names
+    assert "exporter/deliver/report/templates/report.html.jinja" in names
     assert "targets/openvino/session.py" in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "docs"))]
 

@@ -11,8 +11,9 @@ from itertools import pairwise
 import pytest
 from deliver_records import CASES, HOSTILE
 
-from exporter.deliver.report import document_of, parse_report, to_html, to_json
+from exporter.deliver.report import document_of, figures, parse_report, to_html, to_json
 from exporter.deliver.report.headline import sentence
+from exporter.deliver.report.layer_groups import layer_costs
 from exporter.deliver.report.text import one_line
 
 VOID = {"meta", "img", "br"}
@@ -82,7 +83,8 @@ def test_those_who_do_not_see_it_are_told(page):
     assert all(at.get("scope") in ("col", "row") for at in page.of("th"))
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
     assert all(after <= before + 1 for before, after in pairwise(levels))
-    regions = [at for _, at in page.elements if at.get("role") == "region"]
+    regions = [at for _, at in page.elements if at.get("role") == "group"]
+    assert regions
     assert all(at["tabindex"] == "0" and at["aria-label"] for at in regions)
 
 
@@ -105,6 +107,39 @@ def test_every_check_and_candidate_is_there(name):
                 assert " ".join(one_line(check.reason).split())[:30] in text
         for candidate in target.candidates:
             assert candidate.status in text
+
+
+def test_every_figure_of_the_record_is_on_the_page():
+    made = report("several")
+    text = Page(to_html(made)).text
+    target = made.targets[0]
+    fidelity = target.fidelity
+    shown = [figures.ratio_estimate(one.speedup) for one in target.latency]
+    shown += [figures.milliseconds(one.p99_ms) for one in target.latency if one.p99_ms]
+    shown += [figures.check_interval(one) for one in target.checks if one.interval]
+    shown += [figures.beside_reference(one.recall, one.reference_recall) for one in fidelity.slices]
+    shown += [figures.percent_estimate(one.kept) for one in made.compatibility.cells]
+    shown += [one.name for one in target.variants]
+    shown += [one.name for one in layer_costs(target.quantization.sensitivity)]
+    shown += [near.text for one in fidelity.worst for near in (*one.lost, *one.gained)]
+    shown += [*target.executed_precisions, *target.tool_versions.values()]
+    shown += [*made.provenance.settings.values(), *made.provenance.tool_versions.values()]
+    shown += [made.model.weights_sha256, made.model.tokenizer_sha256, made.model.graph.sha256]
+    shown += [one.space_id for one in made.compatibility.members]
+    shown += [one.reason for one in made.compatibility.missing]
+    assert len(shown) > 60
+    assert [one for one in shown if " ".join(one_line(one).split()) not in text] == []
+
+
+def test_what_does_not_pass_is_named_before_the_devices():
+    made = report("several")
+    text = Page(to_html(made)).text
+    before = text[: text.index("Before you rely on it")]
+    for target in made.targets:
+        for check in target.checks:
+            assert (check.verdict == "pass") or one_line(check.reason) in before
+    assert "not run: there is no NVIDIA driver on this machine" in before
+    assert "What does not pass" not in Page(to_html(report("pass"))).text
 
 
 def test_pictures_are_well_formed(page):
