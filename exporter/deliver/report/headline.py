@@ -234,14 +234,16 @@ def _target_notes(report: Report) -> Iterator[str]:
 
 
 def text_sets(report: Report) -> list[tuple[str, TextsSummary]]:
-    """Return every text set with what it was used for."""
-    development = report.evaluation.development
-    first = [("development", development)] if development else []
-    workload = report.workload
-    last = [("workload", workload)] if workload else []
+    """Return every text set with what it was used for; of merged reports each different one."""
+    chose = [one.development for one in report.sources] or [report.evaluation.development]
+    calibrated = [one.calibration for one in report.sources] or [report.calibration]
     return [
-        *first,
+        *(("development", one) for one in _different(chose)),
         ("test", report.evaluation.test),
-        ("calibration", report.calibration),
-        *last,
+        *(("calibration", one) for one in _different(calibrated)),
+        *(("workload", one) for one in _different([report.workload])),
     ]
+
+
+def _different(texts: Sequence[TextsSummary | None]) -> list[TextsSummary]:
+    return list({one.sha256: one for one in texts if one is not None}.values())

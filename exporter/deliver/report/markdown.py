@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter.deliver.report.document import Report
+from exporter.deliver.report.document import Report, SourceSection
 from exporter.deliver.report.figures import NONE, cosine, seconds
 from exporter.deliver.report.headline import (
     VERDICT_SYMBOLS,
@@ -20,7 +20,7 @@ from exporter.deliver.report.markdown_target import target_sections
 from exporter.deliver.report.markup import bullets, code, code_block, escape, table
 from exporter.deliver.report.plot import plot_stems
 from exporter.deliver.report.text import shorten_middle
-from exporter.values import TextsSummary
+from exporter.values import Provenance, TextsSummary
 
 _MAX_TITLE_CHARS = 100
 
@@ -110,9 +110,22 @@ def _texts_row(kind: str, texts: TextsSummary) -> tuple[str, ...]:
 
 
 def _provenance(report: Report) -> str:
-    provenance = report.provenance
+    title = "## Provenance\n"
+    if not report.sources:
+        return f"{title}\n{_run(report.provenance)}"
+    return "\n".join([title, *(_source(one) for one in report.sources)])
+
+
+def _source(source: SourceSection) -> str:
+    sha256, targets = code(source.report_sha256, in_table=False), ", ".join(source.targets)
+    items = [escape(targets), f"`report.json` with sha256 {sha256}", source.provenance.created_utc]
+    heading = f"### {code(shorten_middle(source.name, _MAX_TITLE_CHARS), in_table=False)}\n"
+    return "\n".join([heading, bullets(items), _run(source.provenance)])
+
+
+def _run(provenance: Provenance) -> str:
     cached = provenance.stages_from_cache
-    parts = ["## Provenance\n", code_block(provenance.command)]
+    parts = [code_block(provenance.command)]
     parts.append(
         "The figures were taken in this run, but for the stages from the cache below.\n"
         if cached

@@ -25,7 +25,6 @@ _SAME: tuple[tuple[str, Callable[[Report], object]], ...] = (
     ("longest input", lambda report: report.model.max_seq_length),
     ("prompts", lambda report: (dict(report.model.prompts), report.model.default_prompt)),
     ("graph", lambda report: report.model.graph.sha256),
-    ("schema versions", lambda report: report.schema_version),
     ("evaluation texts", lambda report: report.evaluation.test.sha256),
     (
         "timed texts",

@@ -166,7 +166,11 @@ def test_a_merged_report_says_where_each_part_came_from(bundles, tmp_path):
     assert (first.calibration.name, second.calibration) == ("builtin", other)
     data = (bundles[0] / "reports" / "report.json").read_bytes()
     assert first.report_sha256 == hashlib.sha256(data).hexdigest()
-    assert other.sha256 in to_html(merged)
+    for text in (to_html(merged), to_markdown(merged)):
+        assert other.sha256 in text
+        assert first.calibration.sha256 in text
+        assert first.report_sha256 in text
+        assert second.report_sha256 in text
     assert other.sha256 not in to_html(report())
     write_report(merged, tmp_path / "fleet")
     write_bundle(on(report(), "four"), tmp_path / "four")
