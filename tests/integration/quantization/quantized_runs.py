@@ -58,6 +58,7 @@ def plan_all(
     *,
     embeddings: str = "float32",
     keep_ffn_down: bool = False,
+    reduce_range: bool = False,
 ) -> QdqPlan:
     """Plan every layer with its observed range."""
     return QdqPlan(
@@ -67,6 +68,7 @@ def plan_all(
                 activation=ranges[layer.activation],
                 integers=integers,  # type: ignore[arg-type]
                 symmetric=symmetric,
+                reduce_range=reduce_range,
             )
             for layer in layers.linears
             if not (keep_ffn_down and layer.ends_ffn)

@@ -9,10 +9,12 @@ import pytest
 from exported_model import Exported
 from tiny_models import Family
 
+from targets.hardware.precisions import adds_pairs_with_saturation
 from targets.quantization.calibrators import Range
 from targets.quantization.layers import EncoderLayers, match, read_layers
 from targets.quantization.qdq import LayerPlan, QdqPlan, insert_qdq
 from targets.quantization.validate import validate_qdq
+from targets.registry import open_device
 
 _BERT = (
     "encoder.layer.{}.attention.self.query",
@@ -158,6 +160,7 @@ def test_every_layer_in_int8_still_says_the_same(
                 activation=chosen,
                 integers="U8S8",
                 symmetric=False,
+                reduce_range=adds_pairs_with_saturation(open_device("local").hardware()),
             )
             for layer, chosen in zip(layers.linears, _ranges(graph, layers, feeds), strict=True)
         )
