@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -98,9 +99,8 @@ def test_no_gpu_is_said_when_it_is_opened(monkeypatch):
         open_cuda(CUDA_BINDINGS)
 
 
-def test_a_graph_replays_what_was_captured(monkeypatch):
-    gpu = fake_cuda.install(monkeypatch)
-    cuda = open_cuda(CUDA_BINDINGS)
+def replay(cuda: Cuda) -> None:
+    """Capture a copy there and back; every launch must bring what the source holds then."""
     stream, address = cuda.stream(), cuda.device(4)
     source, target = cuda.pinned(4), cuda.pinned(4)
     target[:] = 0
@@ -117,6 +117,11 @@ def test_a_graph_replays_what_was_captured(monkeypatch):
         cuda.launch(graph, stream)
         cuda.synchronize(stream)
         assert (target == value).all()
+
+
+def test_a_graph_replays_what_was_captured(monkeypatch):
+    gpu = fake_cuda.install(monkeypatch)
+    replay(open_cuda(CUDA_BINDINGS))
     assert gpu.launches == 2
 
 
@@ -201,14 +206,32 @@ def test_a_misspelt_function_is_none():
         runtime.cudaMalloc(1, 2)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", BOTH)
-def test_bytes_come_back_from_a_real_gpu(name):
+@pytest.fixture
+def real(request: pytest.FixtureRequest) -> Iterator[Cuda]:
     try:
-        cuda = open_cuda(name)
+        cuda = open_cuda(request.param)
     except (ImportError, CudaError) as error:
-        pytest.skip(f"no GPU through {name} here: {error}")
-    try:
-        np.testing.assert_array_equal(round_trip(cuda), np.arange(64))
-    finally:
-        cuda.close()
+        pytest.skip(f"no GPU through {request.param} here: {error}")
+    yield cuda
+    cuda.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("real", BOTH, indirect=True)
+def test_bytes_come_back_from_a_real_gpu(real):
+    np.testing.assert_array_equal(round_trip(real), np.arange(64))
+    assert real.bus_id()
+    assert real.stream_number(real.stream()) > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("real", [CUDA_BINDINGS], indirect=True)
+def test_a_graph_replays_on_a_real_gpu(real):
+    replay(real)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("real", BOTH, indirect=True)
+def test_more_memory_than_there_is_fails_on_a_real_gpu(real):
+    with pytest.raises(CudaError):
+        real.device(1 << 50)
