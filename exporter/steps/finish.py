@@ -221,6 +221,11 @@ def _write(
 ) -> Report:
     """Write the bundle with what was finished in the place of what was prepared."""
     report = bundle.report
+    if report.compatibility is not None:
+        work.reporter.note(
+            "the compatibility matrix spoke of the prepared artifact and is left out: "
+            "`exporter compatibility` makes a new one"
+        )
     manifest = read_manifest(bundle.path)
     leave = {path for found, _ in done for path in _replaced(bundle, found.job)}
     leave |= {file.path for file in manifest.files if _made_anew(file.path)}

@@ -22,7 +22,7 @@ from exporter.deliver.manifest import MANIFEST, with_files
 from exporter.deliver.report import Report
 from exporter.optimize.rounds import Protocol
 from exporter.pipeline import open_workspace
-from exporter.progress import SilentReporter
+from exporter.progress import Reporter, SilentReporter
 from exporter.steps import bundled, certify, encode, finish, members
 from exporter.steps.encode import EncodeRequest
 from exporter.steps.finish import FinishAsked, finish_bundle
@@ -56,6 +56,17 @@ def prepared(export: Callable[..., Ran]) -> Ran:
     return export("--precision", "int8")
 
 
+class Notes(SilentReporter):
+    """Keeps what the user is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
 @dataclass
 class Machine:
     """A machine with the stand-in GPU."""
@@ -63,9 +74,11 @@ class Machine:
     cache: Path
     gpu: StandInGpu
 
-    def build(self, bundle: Path, output: Path | None = None, **asked) -> Report:
+    def build(
+        self, bundle: Path, output: Path | None = None, reporter: Reporter | None = None, **asked
+    ) -> Report:
         settings = Settings(output=output or bundle, cache=self.cache)
-        with open_workspace(settings, SilentReporter()) as work:
+        with open_workspace(settings, reporter or SilentReporter()) as work:
             return finish_bundle(
                 work, FinishAsked(bundle=bundle, command="exporter build", **asked)
             )
@@ -217,8 +230,9 @@ def test_other_targets_keep_their_sections(export, machine, tiny_texts, tmp_path
     flags = ["--target", "onnxruntime", "--precision", "float32", "--workload", str(calibration)]
     ran = export(*flags)
     calibration.rename(tmp_path / "elsewhere")  # the job has its tokens
+    reporter = Notes()
     try:
-        report = machine.build(ran.folder, tmp_path / "finished")
+        report = machine.build(ran.folder, tmp_path / "finished", reporter)
     finally:
         (tmp_path / "elsewhere").rename(calibration)
     assert report.workload.num_texts == 120
@@ -227,6 +241,7 @@ def test_other_targets_keep_their_sections(export, machine, tiny_texts, tmp_path
     assert verified["onnxruntime"].latency is not None
     assert ran.report["compatibility"] is not None
     assert report.compatibility is None  # it spoke of the simulated artifact
+    assert any("compatibility matrix" in one for one in reporter.notes)
     assert report.exit_code == 0, [check for t in report.targets for check in t.checks]
     assert (tmp_path / "finished/onnx/model.onnx").is_file()
 
