@@ -8,8 +8,7 @@ none of it; there, and by default everywhere, scales stand in the graph as Q/DQ 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,17 +20,14 @@ from targets.errors import (
     CalibrationError,
     CompileError,
     ConfigError,
-    DeviceError,
     ExporterError,
-    NotInstalledError,
 )
-from targets.tensorrt.build_plan import BuildPlan, Shape
+from targets.tensorrt.build_plan import BuildPlan
+from targets.tensorrt.calibration_batches import Batch, batches_of, require_texts
 from targets.tensorrt.calibration_cache import CalibrationCache, stamped
-from targets.tensorrt.cuda import Cuda, CudaError, open_cuda
+from targets.tensorrt.cuda import Cuda
 from targets.tensorrt.engine import Engine, build_engine
-from targets.tensorrt.sdk import INSTALL_CUDA
 
-Batch = Mapping[str, NDArray[np.int64]]
 _CALIBRATOR = "IInt8EntropyCalibrator2"
 _T = TypeVar("_T")
 
@@ -49,49 +45,6 @@ def require_calibrators(module: Any) -> None:  # noqa: ANN401 - TensorRT's modul
             hint="take the explicit mode: --calibrator entropy puts the same kind of scales into "
             "the graph as Q/DQ pairs",
         )
-
-
-def batches_of(tokens: TokenSequences, plan: BuildPlan) -> Iterator[Batch]:
-    """Yield texts as batches of exactly the shape that TensorRT calibrates at.
-
-    Texts are cut at that length, shorter ones padded; texts that fill no whole batch are left out.
-
-    Args:
-        tokens: calibration texts.
-        plan: its last profile, which takes every length, is the calibration profile.
-    """
-    rows, length = calibration_shape(plan)
-    for first in range(0, len(tokens) - rows + 1, rows):
-        texts = [tokens[first + row][:length] for row in range(rows)]
-        ids = np.full((rows, length), tokens.pad_token_id, np.int64)
-        mask = np.zeros((rows, length), np.int64)
-        for row, text in enumerate(texts):
-            ids[row, : len(text)], mask[row, : len(text)] = text, 1
-        known = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "token_type_ids": np.zeros_like(ids),
-        }
-        yield {name: known[name] for name in plan.inputs}
-
-
-def require_texts(tokens: TokenSequences, plan: BuildPlan) -> None:
-    """Refuse texts that fill no batch.
-
-    Raises:
-        CalibrationError: says how many one batch takes.
-    """
-    rows, _ = calibration_shape(plan)
-    if len(tokens) < rows:
-        raise CalibrationError(
-            f"{len(tokens)} calibration texts fill no batch of {rows}",
-            hint="give more texts with --calibration or --num-samples",
-        )
-
-
-def calibration_shape(plan: BuildPlan) -> Shape:
-    """Return the shape [batch, sequence] that a plan is calibrated at: the typical one."""
-    return plan.profiles[-1].typical
 
 
 class Calibration:
@@ -291,48 +244,6 @@ def build_calibrated(
         raise
     calibration.finish()
     return engine
-
-
-def build_from_cache(module: Any, graph: Path, cache: Path, plan: BuildPlan) -> Engine:  # noqa: ANN401
-    """Build an int8 engine by TensorRT 10's implicit mode with scales that are known already.
-
-    Args:
-        module: TensorRT 10.
-        graph: a Q/DQ graph; TensorRT is given the same one without its pairs.
-        cache: scales by the names of that graph; stays as it is.
-        plan: how; `cuda_api` says through what.
-
-    Raises:
-        ConfigError: TensorRT 11.
-        CalibrationError: the cache is damaged, or TensorRT does not take it.
-        CompileError: see `build_engine`.
-        NotInstalledError: the CUDA package is missing.
-        DeviceError: there is no GPU.
-    """
-    require_calibrators(module)
-    import onnx
-
-    from targets.tensorrt.graph import save_graph
-    from targets.tensorrt.unquantized import without_pairs
-
-    with tempfile.TemporaryDirectory(prefix="implicit-") as folder:
-        given, copied = Path(folder) / graph.name, Path(folder) / cache.name
-        save_graph(without_pairs(onnx.load(graph)), given)
-        copied.write_bytes(cache.read_bytes())
-        cuda = _opened(plan.cuda_api)
-        try:
-            return build_calibrated(module, given, plan, None, cuda, copied)
-        finally:
-            cuda.close()
-
-
-def _opened(name: str) -> Cuda:
-    try:
-        return open_cuda(name)
-    except ImportError as error:
-        raise NotInstalledError(f"no {name}", why=str(error), hint=INSTALL_CUDA) from error
-    except CudaError as error:
-        raise DeviceError("no GPU to calibrate on", why=str(error)) from error
 
 
 def version_of(module: Any) -> tuple[int, int, int]:  # noqa: ANN401

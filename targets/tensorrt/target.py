@@ -325,7 +325,7 @@ class TensorRtTarget:
         here = replace(plan, compute_capabilities=())
         cache = prepared / CACHE_FILE
         if plan.calibrator == "cache" and cache.is_file():  # float recipes have nothing to take
-            from targets.tensorrt.calibrator import build_from_cache  # imports onnx
+            from targets.tensorrt.implicit import build_from_cache  # imports onnx
 
             engine = build_from_cache(module, prepared / plan.graph, cache, here)
         else:

@@ -20,8 +20,9 @@ from targets.contract import TokenSequences
 from targets.errors import CalibrationError, CompileError, ConfigError
 from targets.tensorrt import calibrator as calibrator_module
 from targets.tensorrt.build_plan import BuildPlan, Profile
+from targets.tensorrt.calibration_batches import batches_of
 from targets.tensorrt.calibration_cache import CalibrationCache
-from targets.tensorrt.calibrator import batches_of, build_calibrated
+from targets.tensorrt.calibrator import build_calibrated
 from targets.tensorrt.cuda import CUDA_BINDINGS, Cuda, open_cuda
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
