@@ -158,7 +158,7 @@ class Page:
         return [
             Part(
                 section=target,
-                anchor=stem,
+                anchor=f"target-{stem}",  # apart from the ids of the page itself
                 report=self._report,
                 pareto=plots.get(pareto_file(stem), ""),
                 sensitivity=plots.get(sensitivity_file(stem), ""),
