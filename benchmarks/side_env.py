@@ -96,7 +96,7 @@ def side_environment(name: EnvironmentName, note: Note = print) -> SideEnvironme
         StepError: the environment cannot be made or a package cannot be installed.
         StorageError: the cache folder cannot be written.
     """
-    root = _root()
+    root = cache_root()
     place = root / f"{name}-{requirements_sha256(name)[:16]}"
     with storage_errors("cannot make a side environment", root, remedy=f"set {ROOT_VARIABLE}"):
         root.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,8 @@ def side_environment(name: EnvironmentName, note: Note = print) -> SideEnvironme
     return SideEnvironment(name=name, directory=place)
 
 
-def _root() -> Path:
+def cache_root() -> Path:
+    """Return the folder of the user's cache that environments are made in."""
     from platformdirs import user_cache_dir
 
     chosen = os.environ.get(ROOT_VARIABLE)

@@ -28,6 +28,7 @@ from exporter.values import EncoderSpec
 from targets.errors import StorageError
 
 _OLD_CLASSES = "sentence_transformers.models"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 # Written by Sentence Transformers 6; version 5 does not know them, and text is the default.
 _NEW_SETTINGS = ("transformer_task", "modality_config", "module_output_name", "unpad_inputs")
 _NORMALIZE_SETTINGS = {
@@ -63,6 +64,7 @@ def _write_sidecar(spec: EncoderSpec, directory: Path) -> None:
     modules = read_modules(spec.directory)
     folder = modules[0].folder if modules else spec.directory
     _copy(present(folder, ("config.json", *TOKENIZER_FILES)), directory)
+    _limit_tokens(directory / _TOKENIZER_CONFIG, spec.max_seq_length)
     if spec.trust_remote_code:
         _copy(tuple(sorted(folder.glob("*.py"))), directory)
     _write_json(directory / "sentence_bert_config.json", _transformer_settings(spec, folder))
@@ -74,6 +76,13 @@ def _write_sidecar(spec: EncoderSpec, directory: Path) -> None:
     for index, name in enumerate(spec.modules[1:], 1):
         source = modules[index] if modules else None
         _write_module(spec, name, source, directory / _module_folder(index, name))
+
+
+def _limit_tokens(path: Path, max_seq_length: int) -> None:
+    """Tell loaders that read nothing else (Transformers.js) where texts are cut."""
+    settings = read_optional_json(path)
+    if settings and settings.get("model_max_length") != max_seq_length:
+        _write_json(path, {**settings, "model_max_length": max_seq_length})
 
 
 def _module_entry(index: int, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bundle_cases import EDGE_TEXTS, Bundle, copy_of, embed
+from onnx_artifacts import Shipped, ship_all
 
 from benchmarks.bundles import bundle_plan, bundle_threads
 from benchmarks.side_env import SideEnvironment, side_environment
@@ -22,6 +23,7 @@ from targets.contract import CompileRequest, TokenSequences
 from targets.devices.local import LocalDevice
 
 ROOT = Path(__file__).parents[2]
+NUM_FEW_TEXTS = 14
 
 
 @pytest.fixture(scope="session")
@@ -99,3 +101,22 @@ def float_bundle(
 @pytest.fixture(scope="session")
 def weights(minilm_dir: Path) -> Path:
     return minilm_dir / "model.safetensors"
+
+
+@pytest.fixture(scope="session")
+def few(texts: tuple[str, ...], tokens: TokenSequences) -> tuple[tuple[str, ...], TokenSequences]:
+    """The last of the texts, awkward ones among them: they are embedded many times."""
+    kept = range(len(texts) - NUM_FEW_TEXTS, len(texts))
+    return texts[-NUM_FEW_TEXTS:], tokens.select(kept)
+
+
+@pytest.fixture(scope="session")
+def shipped(
+    bundle: Bundle,
+    tokens: TokenSequences,
+    few: tuple[tuple[str, ...], TokenSequences],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Shipped]:
+    """Every ONNX file that our targets ship, each in a bundle of its own."""
+    scratch = tmp_path_factory.mktemp("shipped")
+    return ship_all(bundle, scratch, calibration=tokens, tokens=few[1])

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_cases import Bundle, Case, copy_of, lowest_cosine, with_weights
-from onnx_artifacts import BUILDS, NAMES, Shipped, ship_all
+from bundle_cases import Case, copy_of, lowest_cosine, with_weights
+from onnx_artifacts import BUILDS, NAMES, Shipped
 
 from benchmarks.side_env import SideEnvironment
 from targets.contract import TokenSequences
@@ -27,28 +27,9 @@ BUILD_NAMES = tuple(" ".join(build) for build in BUILDS)
 GENERAL = "onnx/model_quantized.onnx"
 TYPO = "model_quantised.onnx"
 STATIC = "onnxruntime icelake-server int8-static"
-NUM_TEXTS = 14
 MIN_COSINE = 0.9999
 """Of a text alone, in the same runtime: what its own threads and versions change."""
 Answers = Mapping[str, Mapping[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def shipped(
-    bundle: Bundle,
-    tokens: TokenSequences,
-    few: tuple[tuple[str, ...], TokenSequences],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Shipped]:
-    scratch = tmp_path_factory.mktemp("shipped")
-    return ship_all(bundle, scratch, calibration=tokens, tokens=few[1])
-
-
-@pytest.fixture(scope="module")
-def few(texts: tuple[str, ...], tokens: TokenSequences) -> tuple[tuple[str, ...], TokenSequences]:
-    """The last of the texts, awkward ones among them: they are embedded many times here."""
-    kept = range(len(texts) - NUM_TEXTS, len(texts))
-    return texts[-NUM_TEXTS:], tokens.select(kept)
 
 
 def case_of(folder: Path, file_name: str, batch_size: int = 1) -> Case:

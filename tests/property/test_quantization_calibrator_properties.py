@@ -181,6 +181,7 @@ def test_a_power_of_two_scales_the_range_exactly(values, method, symmetric, expo
 @FEW
 @given(VALUES, METHODS)
 def test_a_mirror_image_has_the_mirrored_range(values, method):
+    assume(values.any())  # zeros have a small range on one side, whatever that side is
     statistics, mirrored = statistics_of(values), statistics_of(-values)
     width = statistics.histogram.bin_width
     one = choose_range(statistics, method, symmetric=False)

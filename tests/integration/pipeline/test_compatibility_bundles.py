@@ -18,6 +18,7 @@ from export_command import ROOT, Ran, run_command
 
 from exporter.cli.app import run
 from exporter.deliver.report import read_report
+from exporter.judge import index as index_module
 from exporter.source.resolve import resolve_encoder
 from exporter.values import reference_space
 
@@ -113,15 +114,66 @@ def test_several_bundles_are_compared_and_written_to_a_file(bundles, command, tm
         jsonschema.Draft202012Validator(part).validate(written)
 
 
-@pytest.mark.parametrize("flags", [
-    ("--index", "hnsw"), ("--index", "ivfpq"), ("--store-precision", "int8"),
-    ("--store-precision", "binary"), ("--index", "hnsw", "--store-precision", "int8"),
-])  # fmt: skip
-def test_indexes_as_stores_build_them(bundles, command, flags):
-    _, out, _ = command("compatibility", bundles.float32, "--json", *flags)
+def own_overlap(command: Run, bundle: Path, *flags: str) -> tuple[str, str, float]:
+    """Return the index's name, the store's precision, and what FP32 itself keeps in it."""
+    code, out, err = command("compatibility", bundle, "--json", *flags)
+    assert code == 0, err
+    matrix = json.loads(out)["compatibility"]
     own = matrix_of(out)["float32", "float32"]
-    assert 0.2 < own["overlap_at_k"]["value"] < 1.0
     assert own["kept"]["value"] == 1.0
+    return matrix["index"], matrix["store_precision"], own["overlap_at_k"]["value"]
+
+
+def test_exact_search_keeps_everything(bundles, command):
+    assert own_overlap(command, bundles.float32) == ("flat", "float32", 1.0)
+
+
+@pytest.fixture
+def built(monkeypatch) -> list[str]:
+    """The kinds of index that are really built, in order."""
+    kinds: list[str] = []
+
+    def watch(kind: str, build: Callable[..., object]) -> Callable[..., object]:
+        return lambda rows, seed: kinds.append(kind) or build(rows, seed)
+
+    for kind, build in index_module._BUILDERS.items():
+        monkeypatch.setitem(index_module._BUILDERS, kind, watch(kind, build))
+    return kinds
+
+
+# The tiny model's tokenizer is trained anew in every run and its rows differ with it: wide bounds.
+@pytest.mark.parametrize(("index", "precision", "name", "most"), [
+    ("flat", "int8", "flat", 0.9999), ("flat", "binary", "flat", 0.8),
+    ("hnsw", "float32", "hnsw16", 1.0), ("hnsw", "int8", "hnsw16", 0.9999),
+    ("hnsw", "binary", "hnsw16", 0.8), ("ivfpq", "float32", "ivf28,pq4", 0.99),
+    ("annoy", "float32", "annoy100", 1.0), ("annoy", "int8", "annoy100", 0.9999),
+    ("annoy", "binary", "annoy100", 0.8),
+])  # fmt: skip
+def test_indexes_as_stores_build_them(bundles, command, built, index, precision, name, most):
+    if index == "annoy":
+        pytest.importorskip("annoy", reason="pip install 'embedding-exporter[annoy]'")
+    flags = ("--index", index, "--store-precision", precision)
+    *found, overlap = own_overlap(command, bundles.float32, *flags)
+    assert found == [name, precision]
+    assert built
+    assert set(built) == {index}
+    assert 0.0 < overlap <= most
+
+
+def test_too_few_documents_for_codes_are_said(bundles, command, tmp_path):
+    texts = tmp_path / "few.txt"
+    texts.write_text("\n".join(f"number {one} of a few texts" for one in range(60)))
+    flags = ("--eval", texts, "--index", "ivfpq", "-q")
+    code, _, err = command("compatibility", bundles.float32, *flags)
+    assert code == 2
+    assert "--index ivfpq needs 256 documents, there are 60" in err
+
+
+def test_an_index_whose_package_is_missing_names_the_extra(bundles, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "annoy", None)
+    code, _, err = command("compatibility", bundles.float32, "--index", "annoy", "-q")
+    assert code == 2
+    assert "embedding-exporter[annoy]" in err
 
 
 def test_an_upgrade_that_keeps_the_neighbours_keeps_the_index(bundles, command):
@@ -228,6 +280,8 @@ def test_a_truncated_bundle_is_refused_by_both_commands(damaged, bundles, comman
     (("--k", "500"), "k = 500 is too large for evaluation, which has 780 documents"),
     (("--k", "0"), "k = 0 are no borders"),
     (("--index", "hsnw"), "did you mean 'hnsw'"),
+    (("--store-precision", "binry"), "did you mean 'binary'"),
+    (("--index", "ivfpq", "--store-precision", "int8"), "ivfpq does not go with"),
     (("--eval", "no/such/folder"), "no/such/folder"),
 ])  # fmt: skip
 def test_wrong_flags_are_usage(bundles, command, flags, said):

@@ -141,7 +141,10 @@ def test_a_swapped_calibration_set_is_stopped_by_name(export, material, shared_c
     assert "FP32" in said
 
 
-def test_the_twin_without_a_fault_keeps_its_meaning(export):
-    """Speed is not judged: a tiny encoder need not gain by int8."""
+def test_the_twin_without_a_fault_is_stopped_by_speed_at_most(export, shared_cache):
+    """A tiny encoder need not gain by int8."""
     ran = export("sound")
     assert not failed_checks(ran) - {"speedup", "int8_gain"}, ran.out
+    _, said = gated(ran.folder, shared_cache)
+    stopped = [line for line in said.splitlines() if "FAIL sound on local" in line]
+    assert not [line for line in stopped if ": speed" not in line], said

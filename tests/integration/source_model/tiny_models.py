@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,16 +117,12 @@ def _as_sentence_transformer(
 
 
 def wordpiece_vocab() -> dict[str, int]:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=300, special_tokens=_SPECIAL_BERT, show_progress=False
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    return tokenizer.get_vocab()
+    """Characters and the most frequent words; the trainer's own choice differs from run to run."""
+    words = Counter(re.findall(r"[a-z]+|[^a-z\s]", " ".join(TEXTS).lower()))
+    letters = sorted({letter for word in words for letter in word})
+    frequent = sorted(words, key=lambda word: (-words[word], word))
+    tokens = [*_SPECIAL_BERT, *letters, *(f"##{letter}" for letter in letters), *frequent]
+    return {token: number for number, token in enumerate(dict.fromkeys(tokens[:300]))}
 
 
 def byte_bpe(special_tokens: list[str]) -> Any:

@@ -111,6 +111,29 @@ def test_binary_is_the_order_of_hamming_distances():
     np.testing.assert_array_equal(np.sort(of_found, axis=1), np.sort(distance, axis=1)[:, :K])
 
 
+@pytest.mark.parametrize("kind", ["hnsw", "annoy"])
+def test_approximate_indexes_keep_eight_bits_as_the_exact_one_does(kind):
+    require(kind)
+    found = searched(Index(kind=kind, store_precision="int8"))
+    assert share_found(found, searched(Index(store_precision="int8"))) > 0.9
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "annoy"])
+def test_approximate_indexes_of_signs_find_small_hamming_distances(kind):
+    """Ties are many, so distances are compared and not documents."""
+    require(kind)
+    bits, asked = DOCUMENTS >= 0, QUERIES >= 0
+    distance = (asked[:, None, :] != bits[None, :, :]).sum(axis=2)
+
+    def mean_distance(found) -> float:
+        return float(np.take_along_axis(distance, found, axis=1).mean())
+
+    exact_signs = mean_distance(np.argsort(distance, axis=1)[:, :K])
+    of_floats = mean_distance(exact(QUERIES, DOCUMENTS))
+    of_signs = mean_distance(searched(Index(kind=kind, store_precision="binary")))
+    assert exact_signs <= of_signs < (exact_signs + of_floats) / 2
+
+
 def test_fewer_bits_find_less():
     truth = exact(QUERIES, DOCUMENTS)
     shares = [share_found(searched(Index(store_precision=p)), truth) for p in

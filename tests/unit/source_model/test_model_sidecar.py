@@ -83,6 +83,15 @@ def test_bundle_resolves_to_the_same_encoder(tmp_path: Path) -> None:
         assert getattr(after, name) == getattr(before, name), name
 
 
+def test_loaders_without_sentence_settings_cut_texts_at_the_same_length(tmp_path: Path) -> None:
+    model = sentence_model(tmp_path / "model")
+    write_json(model / "tokenizer_config.json", {"model_max_length": 48, "unk_token": "[UNK]"})
+    bundle = _bundle(model, tmp_path / "bundle", max_seq_length=16)
+    written = _json(bundle / "tokenizer_config.json")
+    assert written == {"model_max_length": 16, "unk_token": "[UNK]"}
+    assert _json(model / "tokenizer_config.json")["model_max_length"] == 48, "the source stays"
+
+
 def test_dense_keeps_its_weights(tmp_path: Path) -> None:
     dense = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
     model = sentence_model(tmp_path / "model", modules=[*OLD_MODULES[:2], dense])
