@@ -36,9 +36,13 @@ def test_the_plan_runs_the_bundle_s_own_file(bundle, tokens):
     assert np.array_equal(again, bundle.embeddings)
 
 
-def test_another_file_in_its_place_is_refused(bundle, float_bundle):
+def test_another_file_in_its_place_is_refused(bundle, tmp_path):
+    folder = copy_of(bundle.folder, tmp_path / "out", without=("openvino_model.bin",))
+    weights = bytearray((bundle.folder / "openvino" / "openvino_model.bin").read_bytes())
+    weights[-1] ^= 1
+    (folder / "openvino" / "openvino_model.bin").write_bytes(weights)
     with pytest.raises(StorageError, match="not the file"):
-        bundle_plan(float_bundle.folder, bundle.report, bundle.plan.pad_token_id)
+        bundle_plan(folder, bundle.report, bundle.plan.pad_token_id)
 
 
 def test_other_options_are_refused(bundle):
