@@ -75,6 +75,15 @@ def copy_of(bundle: Path, folder: Path, *, without: tuple[str, ...] = ()) -> Pat
     return folder
 
 
+def without_limit(bundle: Path, folder: Path) -> Path:
+    """Copy a bundle that says nowhere where texts are cut."""
+    copy_of(bundle, folder, without=("sentence_bert_config.json", "tokenizer_config.json"))
+    settings = json.loads((bundle / "tokenizer_config.json").read_text("utf-8"))
+    del settings["model_max_length"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    return folder
+
+
 def with_weights(bundle: Path, folder: Path, weights: Path, *, without: tuple[str, ...]) -> Path:
     """Copy a bundle and put the source's weights into it, so that a loader can export anew."""
     (copy_of(bundle, folder, without=without) / "model.safetensors").symlink_to(weights)

@@ -15,6 +15,7 @@ from bundle_cases import (
     lowest_cosine,
     with_other_pooling,
     with_weights,
+    without_limit,
 )
 
 from benchmarks.bundles import chosen_section
@@ -65,7 +66,11 @@ def answers(
             bundle=with_other_pooling(source, folder / "pooling"), model_kwargs=own
         ),
         "no length limit": Case(
-            bundle=copy_of(source, folder / "limit", without=("sentence_bert_config.json",)),
+            bundle=without_limit(source, folder / "limit"),
+            model_kwargs=own,
+        ),
+        "limit in one place": Case(
+            bundle=copy_of(source, folder / "one", without=("sentence_bert_config.json",)),
             model_kwargs=own,
         ),
     }
@@ -159,3 +164,5 @@ def test_a_lost_length_limit_is_found_out(answers, texts, tokens):
     found = answers["no length limit"]
     long = texts.index(EDGE_TEXTS[1])
     assert len(found["input_ids"][long]) > len(tokens[long])
+    kept = answers["limit in one place"]
+    assert len(kept["input_ids"][long]) == len(tokens[long])
