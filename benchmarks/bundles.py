@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from exporter.deliver.report import Report, read_report
+from exporter.deliver.report import Report
 from exporter.deliver.report.document import TargetSection
-from exporter.steps.bundled import artifact_of, chosen_way, plan_of, reported_threads
+from exporter.steps.bundled import artifact_of, chosen_way, open_bundle, plan_of, reported_threads
 from targets.contract import Hardware, RunPlan
 from targets.errors import ExitCode, StepError, UsageError
 from targets.registry import LOCAL
@@ -26,7 +26,7 @@ def ensure_bundle(bundle: Path, target: str = DEFAULT_TARGET) -> Report:
 
     Raises:
         StepError: the export failed.
-        StorageError: the report cannot be read.
+        StorageError: it is no bundle, or its files are not those of its manifest.
     """
     if not bundle.exists():
         command = [sys.executable, "-m", "exporter", "export", "--target", target]
@@ -37,7 +37,7 @@ def ensure_bundle(bundle: Path, target: str = DEFAULT_TARGET) -> Report:
                 why=f"exporter export ended with exit code {done.returncode}",
                 hint="see its message above",
             )
-    return read_report(bundle / "reports")
+    return open_bundle(bundle).report
 
 
 def chosen_section(report: Report, target: str = DEFAULT_TARGET) -> TargetSection:

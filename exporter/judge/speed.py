@@ -33,17 +33,30 @@ def judge_speed(
     Args:
         latencies: of one artifact, any workloads.
         policy: the thresholds.
-        is_baseline: the artifact is the FP32 baseline itself; it is not compared.
+        is_baseline: the artifact is FP32 itself, which is as fast as itself and no faster: it
+            passes unless the policy asks for more than that. Nothing is compared, so no value.
         mixes: those that decide.
     """
     if is_baseline:
-        reason = "this artifact is the FP32 baseline itself"
-        return (not_run(SPEEDUP, policy.min_speedup, reason, unit="x"),)
+        return (_judge_baseline(policy.min_speedup),)
     speedup = mean_speedup(latencies, mixes)
     if speedup is None:
         return (not_run(SPEEDUP, policy.min_speedup, _missing(mixes), unit="x"),)
     check = gate(SPEEDUP, speedup, policy.min_speedup, samples="rounds", unit="x")
     return (replace(check, details={**check.details, **_by_mix(latencies)}),)
+
+
+def _judge_baseline(threshold: float) -> Check:
+    fits = threshold <= 1.0
+    reason = "this artifact is FP32 itself"
+    return Check(
+        name=SPEEDUP,
+        verdict="pass" if fits else "fail",
+        value=None,
+        threshold=threshold,
+        unit="x",
+        reason=reason if fits else f"{reason}, and the policy asks for {threshold:g}x its speed",
+    )
 
 
 def judge_int8_gain(

@@ -78,7 +78,7 @@ def combine(checks: Iterable[Check], harmless: Collection[str] = ()) -> Verdict:
     Args:
         checks: none at all is `not_run`: what nobody judged is no pass.
         harmless: names of checks that may be `not_run` without taking the pass away,
-            e.g. the speedup where the artifact is the FP32 baseline itself.
+            e.g. latency between unlike devices.
     """
     verdicts = [
         check.verdict

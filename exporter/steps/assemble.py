@@ -64,7 +64,7 @@ def make_record(
     command: str,
 ) -> ExportRecord:
     """Put everything that was found into the record that reports are written from."""
-    verdict, code = overall(results, work.settings.precision)
+    verdict, code = overall(results)
     return ExportRecord(
         verdict=verdict,
         exit_code=int(code),
@@ -80,12 +80,12 @@ def make_record(
     )
 
 
-def overall(results: Sequence[TargetResult], precision: str) -> tuple[Verdict, ExitCode]:
+def overall(results: Sequence[TargetResult]) -> tuple[Verdict, ExitCode]:
     """Return the worst verdict and the worst exit code of all targets."""
     checks = [
         Check(
             name=result.target,
-            verdict=_verdict_of(result, precision),
+            verdict=_verdict_of(result),
             value=None,
             threshold=None,
             reason=result.reason or "see the target's checks",
@@ -99,15 +99,13 @@ def overall(results: Sequence[TargetResult], precision: str) -> tuple[Verdict, E
     return combine(checks), worst(*codes)
 
 
-def _verdict_of(result: TargetResult, precision: str) -> Verdict:
-    """Combine a target's checks; FP32 asked for by name need not be faster than itself."""
+def _verdict_of(result: TargetResult) -> Verdict:
+    """Combine a target's checks; what was only prepared is no pass."""
     if result.status == "failed":
         return "fail"
     if result.status == "not_run":
         return "not_run"
-    is_baseline = result.recipe is not None and result.recipe.precision == "float32"
-    harmless = ("speedup",) if precision != "auto" and is_baseline else ()
-    verdict = combine(result.checks, harmless)
+    verdict = combine(result.checks)
     return "not_run" if verdict == "pass" and result.status == "prepared" else verdict
 
 

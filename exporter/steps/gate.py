@@ -25,8 +25,7 @@ from exporter.judge.rollout import (
     require_valid,
     waive,
 )
-from exporter.judge.speed import SPEEDUP
-from targets.contract import Check, Verdict
+from targets.contract import Verdict
 from targets.errors import ConfigError, ExitCode, worst
 
 _RULES, _WAIVERS = "rule", "waiver"
@@ -75,7 +74,7 @@ def judge_report(report: Report, policy: RolloutPolicy) -> Report:
         StepError: a report took neighbours at another k than the policy asks for.
     """
     targets = tuple(_judged(target, policy) for target in report.targets)
-    verdicts = [_verdict(target.checks) for target in targets]
+    verdicts = [combine(target.checks) for target in targets]
     codes = [
         ExitCode.STEP_FAILED if _died(target) else exit_code(verdict)
         for target, verdict in zip(targets, verdicts, strict=True)
@@ -168,14 +167,6 @@ def _died(target: TargetSection) -> bool:
     """Say whether a target failed, and no waiver speaks of that."""
     is_open = any(check.name == STATUS and check.verdict == "fail" for check in target.checks)
     return is_open and target.status == "failed"
-
-
-def _verdict(checks: Sequence[Check]) -> Verdict:
-    is_baseline = any(
-        one.name == SPEEDUP and one.verdict == "not_run" and "FP32 baseline" in one.reason
-        for one in checks
-    )
-    return combine(checks, (SPEEDUP,) if is_baseline else ())
 
 
 def _worst(verdicts: Sequence[Verdict]) -> Verdict:

@@ -13,6 +13,7 @@ from benchmarks.bundles import (
     bundle_plan,
     bundle_threads,
     chosen_section,
+    ensure_bundle,
     require_this_machine,
 )
 from targets.devices.local import LocalDevice
@@ -37,12 +38,22 @@ def test_the_plan_runs_the_bundle_s_own_file(bundle, tokens):
 
 
 def test_another_file_in_its_place_is_refused(bundle, tmp_path):
+    folder = copy_of(bundle.folder, tmp_path / "out", without=("openvino_model.xml",))
+    entry = (bundle.folder / "openvino" / "openvino_model.xml").read_bytes()
+    (folder / "openvino" / "openvino_model.xml").write_bytes(entry + b"\n")
+    with pytest.raises(StorageError, match="not the file"):
+        bundle_plan(folder, bundle.report, bundle.plan.pad_token_id)
+
+
+def test_other_weights_beside_it_are_refused(bundle, tmp_path):
+    assert ensure_bundle(bundle.folder) == bundle.report
     folder = copy_of(bundle.folder, tmp_path / "out", without=("openvino_model.bin",))
     weights = bytearray((bundle.folder / "openvino" / "openvino_model.bin").read_bytes())
     weights[-1] ^= 1
     (folder / "openvino" / "openvino_model.bin").write_bytes(weights)
-    with pytest.raises(StorageError, match="not the file"):
-        bundle_plan(folder, bundle.report, bundle.plan.pad_token_id)
+    with pytest.raises(StorageError, match="not what its manifest says") as caught:
+        ensure_bundle(folder)
+    assert "openvino_model.bin" in caught.value.why
 
 
 def test_other_options_are_refused(bundle):

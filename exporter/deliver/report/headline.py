@@ -78,13 +78,11 @@ def sentence(report: Report) -> str:
 def target_verdict(target: TargetSection) -> Verdict:
     """Return the worst of a target's checks, or what its status alone says.
 
-    An artifact that is the FP32 baseline itself need not be faster than itself. A gate has made
-    a check of the status, which a waiver may have let pass.
+    A gate has made a check of the status, which a waiver may have let pass.
     """
     if target.status != "verified" and find_check(target, STATUS) is None:
         return "fail" if target.status in ("failed", MISSING) else "not_run"
-    verdicts = [check.verdict for check in target.checks if not _is_of_the_baseline(target, check)]
-    return worst_of(verdicts)
+    return worst_of([check.verdict for check in target.checks])
 
 
 def worst_of(verdicts: Sequence[Verdict]) -> Verdict:
@@ -92,11 +90,6 @@ def worst_of(verdicts: Sequence[Verdict]) -> Verdict:
     if not verdicts:
         return "not_run"
     return next((verdict for verdict in _WORST_FIRST if verdict in verdicts), "pass")
-
-
-def _is_of_the_baseline(target: TargetSection, check: Check) -> bool:
-    is_baseline = target.recipe is not None and target.recipe.precision == "float32"
-    return is_baseline and check.name == _SPEEDUP and check.verdict == "not_run"
 
 
 def target_sentence(target: TargetSection, verdict: Verdict | None = None) -> str:
@@ -122,6 +115,8 @@ def place_name(target: TargetSection) -> str:
 
 
 def _promise(target: TargetSection) -> str:
+    if target.recipe is not None and target.recipe.precision == "float32":
+        return "is FP32 itself: no loss, and no gain in speed"
     speed, kept = _speed(target), _kept(target)
     return " and ".join(part for part in (speed, kept) if part) or "keeps every promise"
 

@@ -35,9 +35,9 @@ def measured(baseline_ms: float, monkeypatch) -> None:
     ],
 )
 def test_the_bundle_is_the_target_s_unless_named(results, capsys, arguments, bundle):
-    (results.parent / bundle).mkdir()  # empty: reading its report is an error that names it
+    (results.parent / bundle).mkdir()  # empty: opening it is an error that names it
     assert peers.main(["--quiet", *arguments]) == 4
-    assert f"{bundle}/reports" in capsys.readouterr().err
+    assert f"{bundle}/manifest.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,14 @@ def test_speed_against_fp32(low, high, verdict):
     assert check.details["mix-single"] == f"{speedup.value:.2f}x"
 
 
-def test_the_baseline_is_not_compared_with_itself():
-    (check,) = judge_speed(mixes(estimate(1, 1, 1), estimate(1, 1, 1)), Policy(), is_baseline=True)
-    assert check.verdict == "not_run"
-    assert "baseline" in check.reason
+@pytest.mark.parametrize(("asked", "verdict"), [(0.9, "pass"), (1.0, "pass"), (1.2, "fail")])
+def test_the_baseline_is_as_fast_as_itself_and_no_faster(asked, verdict):
+    timed = mixes(estimate(1, 1, 1), estimate(1, 1, 1))
+    (check,) = judge_speed(timed, Policy(min_speedup=asked), is_baseline=True)
+    assert (check.name, check.verdict, check.threshold) == ("speedup", verdict, asked)
+    assert check.value is None
+    assert "FP32 itself" in check.reason
+    assert ("1.2x" in check.reason) == (verdict == "fail")
 
 
 @pytest.mark.parametrize("latencies", [[], mixes(None, None), [latency("1x16", estimate(2, 2, 2))]])
