@@ -39,6 +39,7 @@ bench: $(STAMP)  ## against what the peers give by default, interleaved; benchma
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.peers --target onnxruntime
 	$(BIN)/python -m benchmarks.wall
+	$(BIN)/python -m benchmarks.gate_power --runs 600
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
