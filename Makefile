@@ -8,7 +8,7 @@ SOURCES := exporter targets tests benchmarks
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: export test check browser devices lint bench clean
+.PHONY: export test fleet check browser devices lint bench clean
 
 export: $(STAMP)  ## export the built-in model for OpenVINO on this machine into out/
 	$(BIN)/export --target openvino --output out
@@ -18,6 +18,9 @@ test: $(STAMP)  ## static checks, then the whole test suite
 	@$(MAKE) --no-print-directory devices || echo "emulated devices cannot be set up here: tests marked qemu are skipped"
 	@$(MAKE) --no-print-directory browser || echo "no Chromium here: tests marked browser are skipped"
 	$(BIN)/python -m pytest
+
+fleet: $(STAMP)  ## every device of ci/devices.toml, one after the other; then report, matrix and gate in fleet/rollout
+	ci/fleet
 
 browser:  ## Chromium from this system's packages, for the tests of the report page (root, or sudo without a password)
 	@for one in chromium chromium-browser google-chrome; do command -v $$one >/dev/null && exit 0; done; \

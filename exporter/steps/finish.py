@@ -22,14 +22,14 @@ from exporter.steps.bundled import OpenBundle, open_bundle
 from exporter.steps.certify import certify
 from exporter.steps.contest import Contest, Outcome
 from exporter.steps.execution import Bench, Built, Stand
-from exporter.steps.job import (
+from exporter.steps.found_job import (
     FoundJob,
-    add_job,
     artifact_of_job,
     find_jobs,
     settings_of_job,
     texts_of_job,
 )
+from exporter.steps.job import add_job
 from exporter.steps.members import stand_on
 from exporter.steps.quantization import Quantization
 from exporter.steps.variants import run_alike, tune

@@ -1,24 +1,22 @@
-"""The build job of a prepared artifact: written into the bundle, read again on the device."""
+"""The build job of a prepared artifact, as it is written into the bundle."""
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from exporter.config import Settings
 from exporter.deliver.bundle import BundleWriter
-from exporter.deliver.codec import dump_json, load_json
-from exporter.deliver.folders import describe_files, is_safe_relative
+from exporter.deliver.codec import dump_json
+from exporter.deliver.folders import describe_files
 from exporter.deliver.manifest import tool_version
 from exporter.steps.contest import Outcome
 from exporter.steps.execution import Built
-from exporter.steps.texts import Texts, TokenizedEvaluation, load_tokenized, save_tokenized
+from exporter.steps.texts import Texts, save_tokenized
 from exporter.steps.workspace import Workspace
 from exporter.values import (
     BuildJob,
@@ -26,18 +24,13 @@ from exporter.values import (
     JobArtifact,
     JobFile,
     ShippedFile,
-    TextsSummary,
 )
-from exporter.values.job import JOB_VERSION
-from targets.contract import ArtifactFile, CompiledArtifact, TokenSequences
-from targets.errors import StorageError
-from targets.hashing import sha256_file
+from targets.contract import CompiledArtifact
 
 JOB_FILE = "build_job.json"
-_FOLDER, _TEXTS, _TEST, _REFERENCE = "job", "texts", "test", "reference"
-_WORKLOAD, _WORKLOAD_SUMMARY = "workload.npz", "workload.json"
-_SETTINGS = ("precision", "objective", "workload", "seed")
-_EXPORT_AGAIN = "prepare the bundle again with `exporter export`"
+JOB_FOLDER, TEXTS, TEST, REFERENCE = "job", "texts", "test", "reference"
+WORKLOAD, WORKLOAD_SUMMARY = "workload.npz", "workload.json"
+SETTINGS = ("precision", "objective", "workload", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +40,6 @@ class JobMaterial:
     outcome: Outcome
     texts: Texts
     reference: EvaluationEmbeddings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundJob:
-    """A job with the place of its document in the bundle."""
-
-    path: str
-    job: BuildJob
-
-
-# ------------------------------------------------------------------------------- written
 
 
 def job_material(
@@ -115,7 +97,7 @@ def write_job(
             evaluation_sha256=material.texts.test.texts.sha256,
             pad_token_id=material.texts.test.documents.pad_token_id,
             texts=texts,
-            settings={name: getattr(settings, name) for name in _SETTINGS},
+            settings={name: getattr(settings, name) for name in SETTINGS},
             policy=settings.policy.model_dump(),
         )
         add_job(bundle, job, sources)
@@ -130,7 +112,7 @@ def add_job(bundle: BundleWriter, job: BuildJob, sources: Mapping[str, Path]) ->
         sources: SHA-256 → file with that content.
     """
     placed = {one.sha256: one.path for one in describe_files(bundle.directory)}
-    root = f"{job.target}/{_FOLDER}"
+    root = f"{job.target}/{JOB_FOLDER}"
 
     def place(file: ShippedFile, wanted: str) -> ShippedFile:
         if file.sha256 not in placed:
@@ -151,15 +133,15 @@ def add_job(bundle: BundleWriter, job: BuildJob, sources: Mapping[str, Path]) ->
         for artifact in job.artifacts
     )
     for file in job.texts:  # read by their names: each has a file of its own
-        bundle.add_file(sources[file.sha256], f"{root}/{_TEXTS}/{_text_name(file)}")
-    texts = tuple(replace(one, path=f"{root}/{_TEXTS}/{_text_name(one)}") for one in job.texts)
+        bundle.add_file(sources[file.sha256], f"{root}/{TEXTS}/{_text_name(file)}")
+    texts = tuple(replace(one, path=f"{root}/{TEXTS}/{_text_name(one)}") for one in job.texts)
     complete = replace(job, artifacts=artifacts, texts=texts)
     bundle.add_bytes(dump_json(complete, indent=1) + b"\n", f"{root}/{JOB_FILE}")
 
 
 def _text_name(file: ShippedFile) -> str:
     """Return a text file's name within the folder of texts, wherever that lies."""
-    _, inside, name = f"/{file.path}".partition(f"/{_FOLDER}/{_TEXTS}/")
+    _, inside, name = f"/{file.path}".partition(f"/{JOB_FOLDER}/{TEXTS}/")
     return name if inside else file.path
 
 
@@ -189,184 +171,12 @@ def _job_artifact(artifact: CompiledArtifact) -> JobArtifact:
 
 def _save_texts(material: JobMaterial, folder: Path) -> None:
     texts = material.texts
-    for name in (_TEST, _REFERENCE):
+    for name in (TEST, REFERENCE):
         (folder / name).mkdir()
-    save_tokenized(texts.test, folder / _TEST)
+    save_tokenized(texts.test, folder / TEST)
     for name in ("queries", "documents"):
         rows = getattr(material.reference, name)
-        np.save(folder / _REFERENCE / f"{name}.npy", rows, allow_pickle=False)
+        np.save(folder / REFERENCE / f"{name}.npy", rows, allow_pickle=False)
     if texts.workload is not None and texts.workload_summary is not None:
-        texts.workload.save(folder / _WORKLOAD)
-        (folder / _WORKLOAD_SUMMARY).write_bytes(dump_json(texts.workload_summary))
-
-
-# ---------------------------------------------------------------------------------- read
-
-
-def find_jobs(bundle: Path, files: Sequence[ShippedFile], graph_sha256: str) -> list[FoundJob]:
-    """Read every job of a bundle whose files are those of its manifest.
-
-    Args:
-        bundle: its folder.
-        files: as its manifest lists them.
-        graph_sha256: of the FP32 graph that its report is about.
-
-    Raises:
-        StorageError: a job is of another version or another bundle, or cannot be read.
-    """
-    found = []
-    for file in files:
-        if PurePosixPath(file.path).parts[1:] == (_FOLDER, JOB_FILE):
-            job = _read(bundle / file.path)
-            _require_ours(bundle / file.path, job, files, graph_sha256)
-            found.append(FoundJob(path=file.path, job=job))
-    return found
-
-
-def _read(path: Path) -> BuildJob:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise StorageError(f"{path} cannot be read", why=why, hint=_EXPORT_AGAIN) from error
-    try:
-        version = load_json(dict[str, object], data).get("schema_version")
-        if version == JOB_VERSION:
-            return load_json(BuildJob, data)
-    except StorageError as error:
-        raise StorageError(
-            f"{path} is not a build job", why=error.why, hint=_EXPORT_AGAIN
-        ) from error
-    raise StorageError(
-        f"{path} is a build job of version {version}",
-        why=f"this program reads version {JOB_VERSION}",
-        hint="finish it with the version of embedding-exporter that prepared it",
-    )
-
-
-def _require_ours(
-    path: Path, job: BuildJob, files: Sequence[ShippedFile], graph_sha256: str
-) -> None:
-    """Refuse a job that another bundle brought, whatever its manifest says by now."""
-    listed = {file.path: file.sha256 for file in files}
-    strange = [file.path for file in job.files if listed.get(file.path) != file.sha256]
-    if job.graph_sha256 != graph_sha256:
-        strange.insert(0, "the FP32 graph")
-    names = [file.name for artifact in job.artifacts for file in artifact.files]
-    if unsafe := [name for name in names if not is_safe_relative(name)]:
-        raise StorageError(
-            f"{path} names files outside of their folder",
-            why=repr(unsafe[0]),
-            hint="do not trust where the bundle came from",
-        )
-    if strange:
-        raise StorageError(
-            f"{path} is not the job of this bundle",
-            why=f"{strange[0]} is another file than the job names",
-            hint=_EXPORT_AGAIN,
-        )
-
-
-@contextmanager
-def artifact_of_job(bundle: Path, job: BuildJob, recipe: str) -> Iterator[CompiledArtifact]:
-    """Yield an artifact of a job in a folder of its own, under the names that it was made with."""
-    made = job.artifact(recipe)
-    with tempfile.TemporaryDirectory(prefix="exporter-build-") as scratch:
-        folder = Path(scratch)
-        for file in made.files:
-            place = folder / file.name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle / file.shipped.path, place)
-            if sha256_file(place) != file.shipped.sha256:
-                raise StorageError(f"{bundle / file.shipped.path} changed while it was read")
-        yield compiled_of(made, job, folder)
-
-
-def compiled_of(made: JobArtifact, job: BuildJob, directory: Path) -> CompiledArtifact:
-    """Return an artifact of a job whose files lie in `directory`."""
-    return CompiledArtifact(
-        directory=directory,
-        files=tuple(
-            ArtifactFile(
-                path=file.name,
-                sha256=file.shipped.sha256,
-                size_bytes=file.shipped.size_bytes,
-                on_device=file.on_device,
-            )
-            for file in made.files
-        ),
-        target=job.target,
-        recipe=made.recipe,
-        built_from=job.graph_sha256,
-        device_requirement=made.recipe.requires,
-        tool_versions=made.tool_versions,
-        compile_s=made.compile_s,
-    )
-
-
-def texts_of_job(
-    bundle: Path, found: FoundJob, calibration: TextsSummary
-) -> tuple[Texts, EvaluationEmbeddings]:
-    """Return the texts that certify, with FP32's embeddings of them; no calibration texts."""
-    folder = (bundle / found.path).parent / _TEXTS
-    try:
-        test = load_tokenized(folder / _TEST)
-        reference = EvaluationEmbeddings(
-            queries=np.load(folder / _REFERENCE / "queries.npy", allow_pickle=False),
-            documents=np.load(folder / _REFERENCE / "documents.npy", allow_pickle=False),
-        )
-        workload, summary = _workload(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"the texts of {bundle / found.path} cannot be read",
-            why=str(error),
-            hint=_EXPORT_AGAIN,
-        ) from error
-    _require_rows(found, test, reference)
-    texts = Texts(
-        calibration=TokenSequences.from_lists([], found.job.pad_token_id),
-        calibration_summary=calibration,
-        dev=None,
-        test=test,
-        workload=workload,
-        workload_summary=summary,
-    )
-    return texts, reference
-
-
-def _workload(folder: Path) -> tuple[TokenSequences | None, TextsSummary | None]:
-    if not (folder / _WORKLOAD).is_file():
-        return None, None
-    summary = load_json(TextsSummary, (folder / _WORKLOAD_SUMMARY).read_bytes())
-    return TokenSequences.load(folder / _WORKLOAD), summary
-
-
-def _require_rows(
-    found: FoundJob, test: TokenizedEvaluation, reference: EvaluationEmbeddings
-) -> None:
-    wanted = (len(test.queries), len(test.documents))
-    rows = (len(reference.queries), len(reference.documents))
-    if test.texts.sha256 != found.job.evaluation_sha256 or rows != wanted:
-        raise StorageError(
-            f"{found.path}: its texts and its reference embeddings do not belong together",
-            why=f"{wanted} queries and documents, {rows} rows",
-            hint=_EXPORT_AGAIN,
-        )
-
-
-def settings_of_job(job: BuildJob, settings: Settings) -> Settings:
-    """Return settings with what the export was asked for wherever it decides checks or timing.
-
-    Raises:
-        StorageError: the job holds a value that is none of the settings'.
-    """
-    known = {name: job.settings[name] for name in _SETTINGS if name in job.settings}
-    asked = {**settings.model_dump(), **known, "policy": dict(job.policy)}
-    try:
-        return Settings.model_validate(asked)
-    except ValueError as error:
-        raise StorageError(
-            f"the build job of {job.target} holds settings that this version does not know",
-            why=str(error),
-            hint="finish it with the version of embedding-exporter that prepared it",
-        ) from error
+        texts.workload.save(folder / WORKLOAD)
+        (folder / WORKLOAD_SUMMARY).write_bytes(dump_json(texts.workload_summary))
