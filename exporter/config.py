@@ -24,7 +24,7 @@ _LAYER_EXAMPLE = "encoder.layer.0.*=float32"
 _FROZEN = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
 
-class PolicySettings(BaseModel):
+class Thresholds(BaseModel):
     """What an artifact must keep; see docs/fidelity.md for each measure.
 
     Cosines are between the artifact's and the FP32 model's embedding of the same text.
@@ -43,6 +43,20 @@ class PolicySettings(BaseModel):
     min_speedup: float = Field(1.0, gt=0)
     min_recall: float | None = Field(None, ge=0, le=1)
     max_size_bytes: Annotated[int | None, BeforeValidator(size_bytes)] = Field(None, ge=1)
+
+
+class PolicySettings(Thresholds):
+    """The thresholds, and what follows where no int8 recipe keeps them.
+
+    `on_failure` is "stop", or "qat": train, and judge what comes of it like any other recipe.
+    """
+
+    on_failure: Literal["stop", "qat"] = "stop"
+
+    @property
+    def thresholds(self) -> dict[str, Any]:
+        """The thresholds alone."""
+        return self.model_dump(include=set(Thresholds.model_fields))
 
 
 def _layer_pairs(given: object) -> tuple[tuple[str, str], ...]:
@@ -109,7 +123,8 @@ class Settings(BaseModel):
     `workload` is "queries", "documents", "mixed", or a file of texts; `search_budget_s` bounds
     each target's tournament (None: no limit); `embeddings` is the precision of embedding
     tables (None: what each recipe says); `compute_capability` names the GPUs that are prepared
-    for where none is here ("8.9"; none: each target's default).
+    for where none is here ("8.9"; none: each target's default); `qat` asks for quantization-aware
+    training on the texts of `training` (None: the calibration texts' source).
     """
 
     model_config = _FROZEN
@@ -134,6 +149,10 @@ class Settings(BaseModel):
     output: Path = Path("out")
     calibration: str | None = None
     num_samples: int = Field(300, ge=1)
+    qat: bool = False
+    training: str | None = None
+    training_steps: int = Field(1000, ge=1)
+    learning_rate: float = Field(0.004, gt=0, allow_inf_nan=False)
     eval: str | None = None
     field: str = "text"
     seed: int = 0

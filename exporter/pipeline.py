@@ -29,6 +29,7 @@ from exporter.steps.source import Graph, Source
 from exporter.steps.stands import find_stands
 from exporter.steps.texts import Texts, prepare_texts
 from exporter.steps.tournament import hold_tournament
+from exporter.steps.training import calls_for_training, with_training
 from exporter.steps.untimed import choose_untimed
 from exporter.steps.workspace import Workspace
 from exporter.values import ExportRecord, TargetResult
@@ -120,12 +121,15 @@ def _tournament(
             quantization = quantize_layers(
                 work, source.spec, graph.artifact, texts.calibration, recipes, stand.hardware
             )
+        train = partial(with_training, work, source, graph.artifact, texts)
+        if work.settings.qat:
+            quantization = train(quantization)
     hold = partial(
         Contest,
         work=work,
         graph=graph.artifact,
         quantization=quantization,
-        policy=Policy(**work.settings.policy.model_dump()),
+        policy=Policy(**work.settings.policy.thresholds),
         turns=turns,
     )
     job = None
@@ -140,6 +144,11 @@ def _tournament(
             turns.on_interrupt(bench.end)
             contest = hold(stand=stand, bench=bench, texts=texts)
             outcome = hold_tournament(contest, quantization.recipes, dev_reference)
+            if calls_for_training(contest, outcome):
+                with turns.here():
+                    quantization = train(quantization)
+                contest = replace(contest, quantization=quantization)
+                outcome = hold_tournament(contest, quantization.recipes, dev_reference)
             result = certify(contest, outcome, test_reference)
     else:
         rehearsal = replace(stand, device=open_device(LOCAL))

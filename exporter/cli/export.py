@@ -113,6 +113,26 @@ def export(
     num_samples: Annotated[
         int | None, _option("--num-samples", help="Calibration texts used [300].", panel=_TEXTS)
     ] = None,
+    qat: Annotated[
+        bool,
+        _option(
+            "--qat",
+            help="Train the static int8 form on FP32's embeddings too; no labels.",
+            panel=_RECIPES,
+        ),
+    ] = False,
+    training: Annotated[
+        str | None,
+        _option("--training", help="Texts for --qat [those of --calibration].", panel=_TEXTS),
+    ] = None,
+    training_steps: Annotated[
+        int | None,
+        _option("--training-steps", help="Batches of --qat at most [1000].", panel=_RECIPES),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        _option("--learning-rate", help="Of --qat, in steps of a weight [0.004].", panel=_RECIPES),
+    ] = None,
     evaluation: Annotated[
         str | None,
         _option("--eval", help="BEIR folder, pairs or texts [built-in].", panel=_TEXTS),
@@ -201,6 +221,10 @@ def export(
         "embeddings": embeddings,
         "calibration": calibration,
         "num_samples": num_samples,
+        "qat": qat or None,
+        "training": training,
+        "training_steps": training_steps,
+        "learning_rate": learning_rate,
         "eval": evaluation,
         "field": field,
         "device": tuple(device or ()) or None,

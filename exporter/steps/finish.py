@@ -166,7 +166,7 @@ def _finish(
             graph=bundle.graph,
             texts=texts,
             quantization=Quantization(recipes=(), plans={}),
-            policy=Policy(**settings.policy.model_dump()),
+            policy=Policy(**settings.policy.thresholds),
         )
         outcome = _tuned(contest, found.job, built)
         result = certify(contest, outcome, reference)

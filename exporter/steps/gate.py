@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from exporter.config import PolicySettings, refuse_unknown
+from exporter.config import Thresholds, refuse_unknown
 from exporter.deliver.report import Report
 from exporter.deliver.report.document import TargetSection
 from exporter.judge import combine, exit_code
@@ -31,7 +31,7 @@ from targets.errors import ConfigError, ExitCode, worst
 _RULES, _WAIVERS = "rule", "waiver"
 
 
-class RuleSettings(PolicySettings):
+class RuleSettings(Thresholds):
     """One `[[rule]]` of a policy file; thresholds that it does not name are the defaults."""
 
     target: str = "*"
@@ -129,7 +129,7 @@ def _rule(table: Mapping[str, Any], source: str) -> Rule:
     return Rule(policy=Policy(**given), **own)
 
 
-_THRESHOLDS = frozenset(PolicySettings.model_fields)
+_THRESHOLDS = frozenset(Thresholds.model_fields)
 
 
 def _waiver(table: Mapping[str, Any], source: str) -> Waiver:

@@ -45,7 +45,12 @@ class Source:
         self.spec = spec
 
     @cached_property
-    def _encoder(self) -> LoadedEncoder:
+    def encoder(self) -> LoadedEncoder:
+        """The model in PyTorch.
+
+        Raises:
+            ModelError: see `exporter.source.encoder.load_encoder`.
+        """
         from exporter.source.encoder import load_encoder
 
         encoder = load_encoder(self.spec)
@@ -74,8 +79,8 @@ class Source:
             from exporter.source.onnx_export import export_onnx
             from exporter.source.parity import check_parity
 
-            artifact = export_onnx(self._encoder, folder)
-            parity = check_parity(self._encoder, artifact, parity_tokens, progress=progress)
+            artifact = export_onnx(self.encoder, folder)
+            parity = check_parity(self.encoder, artifact, parity_tokens, progress=progress)
             (folder / "parity.json").write_bytes(dump_json(parity))
             (folder / "artifact.json").write_bytes(dump_json(artifact))
 
@@ -93,7 +98,7 @@ class Source:
             done = 0
             for name in ("queries", "documents"):
                 tokens: TokenSequences = getattr(evaluation, name)
-                rows = self._encoder.embed(
+                rows = self.encoder.embed(
                     tokens, progress=lambda n, _=None, base=done: progress(base + n, total)
                 )
                 np.save(folder / f"{name}.npy", rows, allow_pickle=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from exporter.config import Settings
 from exporter.optimize.workloads import EVALUATION_WORKLOADS
 from exporter.steps.workspace import Workspace
 from exporter.values import (
@@ -25,6 +26,8 @@ from targets.contract import Progress, TokenSequences
 from targets.errors import TextsError
 from targets.hashing import sha256_file
 
+_MOST_TRAINING_TEXTS = 20_000
+"""More than ten minutes of training on two cores see."""
 _ARRAYS: Mapping[str, type[Judgements] | type[ScoredPairs]] = {
     "judgements": Judgements,
     "pairs": ScoredPairs,
@@ -59,6 +62,7 @@ class Texts:
     """All texts of one run as tokens; `dev` is None when nothing is chosen.
 
     `workload` are the texts of the user's own that are timed; None: those of the evaluation.
+    `training` are those of quantization-aware training; None: it cannot be asked for.
     """
 
     calibration: TokenSequences
@@ -67,6 +71,8 @@ class Texts:
     test: TokenizedEvaluation
     workload: TokenSequences | None = None
     workload_summary: TextsSummary | None = None
+    training: TokenSequences | None = None
+    training_summary: TextsSummary | None = None
 
 
 def prepare_texts(work: Workspace, spec: EncoderSpec) -> Texts:
@@ -145,6 +151,7 @@ def _prepare_splits(work: Workspace, spec: EncoderSpec) -> Texts:
         settings.num_samples,
         settings.seed,
         settings.precision == "auto",
+        trains(settings) and ["training", _source_fingerprint(_training_source(settings))],
         *_tokenizing(spec),
     )
     folder = work.cached(
@@ -154,6 +161,15 @@ def _prepare_splits(work: Workspace, spec: EncoderSpec) -> Texts:
         lambda into, progress: _build(work, spec, into, progress),
     )
     return _load(folder)
+
+
+def trains(settings: Settings) -> bool:
+    """Say whether quantization-aware training may come up in a run."""
+    return settings.qat or settings.policy.on_failure == "qat"
+
+
+def _training_source(settings: Settings) -> str | None:
+    return settings.calibration if settings.training is None else settings.training
 
 
 def _source_fingerprint(source: str | None) -> object:
@@ -186,6 +202,18 @@ def _build(work: Workspace, spec: EncoderSpec, folder: Path, progress: Progress)
     tokens = tokenizer.encode(calibration.texts)
     tokens.save(folder / "calibration.npz")
     _write(folder / "calibration.json", asdict(_plain_summary(calibration, tokens)))
+    if trains(settings):
+        training = load_calibration(
+            _training_source(settings),
+            field=settings.field,
+            num_samples=_MOST_TRAINING_TEXTS,
+            seed=settings.seed,
+            exclude=evaluation_texts(splits),
+        )
+        assert_disjoint(training, splits)
+        tokens = tokenizer.encode(training.texts)
+        tokens.save(folder / "training.npz")
+        _write(folder / "training.json", asdict(_plain_summary(training, tokens)))
     for number, evaluation in enumerate(sets):
         into = folder / ("test" if evaluation is splits.test else "dev")
         into.mkdir()
@@ -253,7 +281,8 @@ def _load_set(folder: Path) -> EvaluationSet:
 
 
 def _load(folder: Path) -> Texts:
-    dev = folder / "dev"
+    dev, training = folder / "dev", folder / "training.npz"
+    about = folder / "training.json"
     return Texts(
         calibration=TokenSequences.load(folder / "calibration.npz"),
         calibration_summary=TextsSummary(
@@ -261,6 +290,10 @@ def _load(folder: Path) -> Texts:
         ),
         dev=load_tokenized(dev) if dev.is_dir() else None,
         test=load_tokenized(folder / "test"),
+        training=TokenSequences.load(training) if training.is_file() else None,
+        training_summary=(
+            TextsSummary(**json.loads(about.read_text("utf-8"))) if about.is_file() else None
+        ),
     )
 
 

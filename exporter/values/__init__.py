@@ -31,9 +31,11 @@ from exporter.values.latency import (
     TimedSeries,
 )
 from exporter.values.quantization import (
+    CurvePoint,
     LayerSensitivity,
     MethodScore,
     QuantizationSummary,
+    TrainingSummary,
 )
 from exporter.values.record import (
     ExportRecord,
@@ -70,6 +72,7 @@ __all__ = [
     "CandidateResult",
     "Compatibility",
     "CompatibilityCell",
+    "CurvePoint",
     "EncoderSpec",
     "Estimate",
     "EvaluationEmbeddings",
@@ -102,6 +105,7 @@ __all__ = [
     "TextSet",
     "TextsSummary",
     "TimedSeries",
+    "TrainingSummary",
     "Upgrade",
     "VariantResult",
     "WorstText",

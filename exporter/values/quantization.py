@@ -30,6 +30,50 @@ class LayerSensitivity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """One look of a training at its held-out texts.
+
+    Args:
+        step: training steps done.
+        loss: mean of the loss since the last look; 0.0 at the first.
+        drift: 1 - mean cosine with FP32 on the held-out texts.
+    """
+
+    step: int
+    loss: float
+    drift: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSummary:
+    """A quantization-aware training beside the post-training form that it started from.
+
+    Args:
+        texts: name of the training texts.
+        num_texts: trained on.
+        num_held_out: texts that were not trained on; drifts are theirs.
+        num_steps: training steps done.
+        batch_tokens: tokens of each.
+        curve: looks at the held-out texts, in PyTorch; the first before training.
+        drift_before: of the post-training form, run in ONNX Runtime.
+        drift_after: of the trained form, likewise.
+        agreement: lowest cosine between what PyTorch and ONNX Runtime make of the trained form.
+        used: whether the trained form is better there, and became a recipe.
+    """
+
+    texts: str
+    num_texts: int
+    num_held_out: int
+    num_steps: int
+    batch_tokens: int
+    curve: tuple[CurvePoint, ...]
+    drift_before: float
+    drift_after: float
+    agreement: float
+    used: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizationSummary:
     """How the static int8 forms of layers were found.
 
@@ -43,6 +87,7 @@ class QuantizationSummary:
         drift: of all layers in int8 together, on the held-out texts.
         reduced: layers whose weights keep seven bits, lest pairs of products saturate.
         sensitivity: one entry for each group of layers that read one tensor.
+        training: None where none was asked for.
     """
 
     method: str
@@ -54,3 +99,4 @@ class QuantizationSummary:
     drift: float
     reduced: tuple[str, ...] = ()
     sensitivity: tuple[LayerSensitivity, ...]
+    training: TrainingSummary | None = None

@@ -36,6 +36,7 @@ class QdqScheme:
             moves least on the calibration texts.
         reduce_range: layers (globs on module paths) whose weights keep seven bits, so that
             pairs of products cannot saturate 16 bits on CPUs without VNNI.
+        trained: integers and biases went through quantization-aware training.
     """
 
     integers: IntegerScheme = "U8S8"
@@ -44,6 +45,7 @@ class QdqScheme:
     smoothing: Switch = "auto"
     correction: Switch = "auto"
     reduce_range: tuple[str, ...] = ()
+    trained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

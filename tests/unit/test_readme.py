@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,8 @@ def test_a_target_s_row_is_its_specification(name):
 
 
 def test_the_policy_shown_is_the_default():
-    shown = dict(re.findall(r"^(\w+) +=\s+([\d.]+)", README, flags=re.MULTILINE))
-    default = PolicySettings().model_dump(exclude_none=True)
-    assert {name: float(value) for name, value in shown.items()} == default
+    (shown,) = re.findall(r"```toml\n(\[policy\].*?)```", README, flags=re.DOTALL)
+    assert tomllib.loads(shown)["policy"] == PolicySettings().model_dump(exclude_none=True)
 
 
 @pytest.mark.parametrize("page", re.findall(r"\]\(([^)#:]+)\)", README))

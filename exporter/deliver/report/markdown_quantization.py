@@ -7,7 +7,7 @@ from exporter.deliver.report.layer_groups import LayerCost, layer_costs
 from exporter.deliver.report.markup import bullets, code, escape, table
 from exporter.deliver.report.plot import sensitivity_file
 from exporter.deliver.report.text import name
-from exporter.values import MethodScore, QuantizationSummary
+from exporter.values import MethodScore, QuantizationSummary, TrainingSummary
 
 _MAX_LAYERS = 12
 _MAX_NAME_CHARS = 100
@@ -37,7 +37,19 @@ def _items(summary: QuantizationSummary) -> list[str]:
         left = len(summary.reduced) - _MAX_LAYERS
         more = f" and {left} more" if left > 0 else ""
         items.append(f"7-bit weights, lest sums saturate ({len(summary.reduced)}): {shown}{more}")
+    if summary.training is not None:
+        items.append(_training(summary.training))
     return items
+
+
+def _training(done: TrainingSummary) -> str:
+    before, after = figures.drift(done.drift_before), figures.drift(done.drift_after)
+    what_for = "a recipe of its own" if done.used else "**not used**: it is no better"
+    return (
+        f"trained for {done.num_steps} steps of {done.batch_tokens} tokens on {done.num_texts} "
+        f"texts ({escape(done.texts)}): drift {after} on {done.num_held_out} held-out texts, "
+        f"{before} before; {what_for}"
+    )
 
 
 def _methods(summary: QuantizationSummary) -> str:
