@@ -116,7 +116,8 @@ def _tournament(
         dev_reference = source.reference(texts.dev) if texts.dev is not None else None
         test_reference = source.reference(texts.test)
         recipes = stand.target.candidates(graph.artifact, stand.hardware)
-        given = Ingredients(graph=graph.artifact, calibration=texts.calibration)
+        model = source.model() if stand.target.spec.needs_source else None
+        given = Ingredients(graph=graph.artifact, calibration=texts.calibration, source=model)
         with compiled_meanwhile(work, stand, given, recipes):
             quantization = quantize_layers(
                 work, source.spec, graph.artifact, texts.calibration, recipes, stand.hardware
@@ -131,6 +132,7 @@ def _tournament(
         quantization=quantization,
         policy=Policy(**work.settings.policy.thresholds),
         turns=turns,
+        source=model,
     )
     job = None
     if stand.prepares:

@@ -29,6 +29,7 @@ BUILT_IN: Mapping[str, str] = {
     "onnxruntime-mobile": "targets.onnxruntime.mobile:MobileTarget",
     "tensorrt": "targets.tensorrt.target:TensorRtTarget",
     "tensorrt-rtx": "targets.tensorrt.rtx:TensorRtRtxTarget",
+    "torch": "targets.pytorch.target:TorchTarget",
 }
 """Name → "module:class" of our own targets."""
 LOCAL = "local"

@@ -18,6 +18,7 @@ _LINEAR_NAMES = ("conv", "convinteger", "qlinearconv", "linear")
 # encoder), so not all can be asked for; recipes with overrides leave any number out.
 _MIN_SHARE = 0.5
 _INTEGERS = ("int8", "int4")
+_WEIGHTS_ONLY = ("nncf_weight_only", "torchao_weight_only", "bnb_nf4")
 
 
 def judge_precision(recipe: Recipe, executed: Sequence[ExecutedPrecision]) -> Check:
@@ -60,7 +61,7 @@ def is_linear(op_type: str) -> bool:
 
 
 def _claimed(recipe: Recipe) -> tuple[str, ...]:
-    if recipe.quantizer == "nncf_weight_only":
+    if recipe.quantizer in _WEIGHTS_ONLY:
         return (recipe.float_precision, "int8")
     return (recipe.precision,)
 

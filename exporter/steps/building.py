@@ -19,6 +19,7 @@ from targets.contract import (
     Preparable,
     Progress,
     Recipe,
+    SourceModel,
     TokenSequences,
 )
 from targets.hashing import sha256_file
@@ -26,11 +27,15 @@ from targets.hashing import sha256_file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingredients:
-    """What a recipe is made of: the FP32 graph, calibration texts, int8 forms of layers."""
+    """What a recipe is made of: the FP32 graph, calibration texts, int8 forms of layers.
+
+    `source` is the PyTorch model, for targets that ask for it.
+    """
 
     graph: OnnxArtifact
     calibration: TokenSequences
     plans: Path | None = None
+    source: SourceModel | None = None
 
 
 def build_artifact(
@@ -50,6 +55,7 @@ def build_artifact(
             recipe=recipe,
             calibration=given.calibration,
             plans=given.plans,
+            source=given.source,
             hardware=stand.hardware,
             output_dir=files,
             num_threads=stand.build_threads,

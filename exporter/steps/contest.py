@@ -29,7 +29,15 @@ from exporter.values import (
     Stability,
     VariantResult,
 )
-from targets.contract import ALONE, Batching, FloatArray, OnnxArtifact, TokenSequences, Workload
+from targets.contract import (
+    ALONE,
+    Batching,
+    FloatArray,
+    OnnxArtifact,
+    SourceModel,
+    TokenSequences,
+    Workload,
+)
 from targets.lengths import spread_by_length
 
 _WAYS: Mapping[str, Batching] = {
@@ -67,6 +75,7 @@ class Contest:
     quantization: Quantization
     policy: Policy
     turns: Turns = field(default_factory=Turns)
+    source: SourceModel | None = None
 
     @property
     def choosing(self) -> TokenizedEvaluation:

@@ -52,7 +52,8 @@ _WEIGHED_TEXTS = 20
 _SATURATION_MARGIN = 0.9
 """How far into 16 bits a pair of products may come: texts go beyond what calibration saw."""
 _TOOLS = ("onnx", "onnxruntime", "numpy")
-_TAKES_OVERRIDES = ("nncf_ptq", "ort_dynamic", "matmul_nbits")
+_OF_PYTORCH = ("torchao_dynamic", "torchao_weight_only", "torch_dynamic", "bnb_int8", "bnb_nf4")
+_TAKES_OVERRIDES = ("nncf_ptq", "ort_dynamic", "matmul_nbits", *_OF_PYTORCH)
 """Quantizers, besides our own, that can leave single layers in the recipe's float precision."""
 _PLANS, _SUMMARY = "plans.npz", "summary.json"
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.deliver.codec import dump_json, load_json
+from exporter.source.modules import transformer_folder
 from exporter.steps.texts import TokenizedEvaluation
 from exporter.steps.workspace import Workspace, tool_versions
 from exporter.values import EncoderSpec, EvaluationEmbeddings, ParityReport
-from targets.contract import OnnxArtifact, Progress, TokenSequences
+from targets.contract import OnnxArtifact, Progress, SourceModel, TokenSequences
 from targets.hashing import sha256_file, sha256_json
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _TOOLS = ("torch", "transformers", "sentence-transformers", "onnx", "onnxscript")
 _GRAPH_FILE = "model.onnx"
+_SIDECAR = "sidecar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,26 @@ class Source:
             "graph", "export to ONNX, check parity with PyTorch", parts, build
         )
         return _load_graph(folder)
+
+    def model(self) -> SourceModel:
+        """Return the PyTorch model's files, for targets that are made from it.
+
+        Raises:
+            StorageError, ModelError: what lies beside its weights cannot be copied.
+        """
+
+        def build(folder: Path, progress: Progress) -> None:
+            from exporter.source.sidecar import copy_sidecar
+
+            copy_sidecar(self.spec, folder / _SIDECAR)
+
+        title = "gather the files beside the weights"
+        folder = self._work.cached("sidecar", title, self._identity, build)
+        return SourceModel(
+            weights=transformer_folder(self.spec.directory),
+            sidecar=folder / _SIDECAR,
+            trust_remote_code=self.spec.trust_remote_code,
+        )
 
     def reference(self, evaluation: TokenizedEvaluation) -> EvaluationEmbeddings:
         """Embed an evaluation set with the FP32 model in PyTorch."""

@@ -124,6 +124,7 @@ def build_candidate(
         graph=contest.graph,
         calibration=contest.texts.calibration,
         plans=contest.quantization.plans_of(recipe),
+        source=contest.source,
     )
     try:
         made = build_artifact(contest.work, contest.stand, ingredients, recipe, compile_)

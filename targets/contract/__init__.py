@@ -61,6 +61,9 @@ from targets.contract.running import (
     RuntimeVariant,
     Workload,
 )
+from targets.contract.source import (
+    SourceModel,
+)
 from targets.contract.tokens import (
     FloatArray,
     IntArray,
@@ -98,6 +101,7 @@ __all__ = [
     "Runner",
     "RunnerInfo",
     "RuntimeVariant",
+    "SourceModel",
     "Structure",
     "Switch",
     "Target",

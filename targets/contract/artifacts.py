@@ -10,6 +10,7 @@ from targets.contract.graph import OnnxArtifact
 from targets.contract.hardware import Hardware
 from targets.contract.progress import Progress, no_progress
 from targets.contract.recipes import Recipe
+from targets.contract.source import SourceModel
 from targets.contract.tokens import TokenSequences
 
 
@@ -32,12 +33,14 @@ class CompileRequest:
 
     `plans` is a file of `targets.quantization.plans_file` with the int8 forms of this graph's
     linear layers in the recipe's scheme; there is one whenever the quantizer is "qdq".
+    `source` is there whenever the target's specification says `needs_source`.
     """
 
     graph: OnnxArtifact
     recipe: Recipe
     calibration: TokenSequences
     plans: Path | None = None
+    source: SourceModel | None = None
     hardware: Hardware
     output_dir: Path
     num_threads: int

@@ -46,6 +46,7 @@ class TargetSpec:
         architectures: of the devices that its artifacts are made for.
         distributions: Python distributions that a device must have for its runner, besides
             numpy.
+        needs_source: artifacts are made from the PyTorch model, not from its graph.
     """
 
     name: str
@@ -57,6 +58,7 @@ class TargetSpec:
     extra: str
     architectures: tuple[str, ...] = ("x86_64", "aarch64")
     distributions: tuple[str, ...] = ()
+    needs_source: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

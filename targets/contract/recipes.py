@@ -7,7 +7,19 @@ from typing import Literal
 
 Precision = Literal["float32", "bfloat16", "float16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16", "int8", "int4")
-Quantizer = Literal["none", "nncf_ptq", "nncf_weight_only", "qdq", "ort_dynamic", "matmul_nbits"]
+Quantizer = Literal[
+    "none",
+    "nncf_ptq",
+    "nncf_weight_only",
+    "qdq",
+    "ort_dynamic",
+    "matmul_nbits",
+    "torchao_dynamic",
+    "torchao_weight_only",
+    "torch_dynamic",
+    "bnb_int8",
+    "bnb_nf4",
+]
 Calibrator = Literal["minmax", "percentile", "entropy", "mse", "auto"]
 CALIBRATORS: tuple[Calibrator, ...] = ("minmax", "percentile", "entropy", "mse", "auto")
 IntegerScheme = Literal["U8S8", "S8S8", "U8U8"]
@@ -62,7 +74,10 @@ class Recipe:
             "ffn.down" the linear layer that ends each feed-forward block.
         requires: CPU or GPU features without which the precision is not accelerated.
         scheme: how integers stand for floats, for quantizer "qdq"; None for the others.
-        embeddings: precision that embedding tables are stored in, by quantizer "qdq".
+        embeddings: precision that embedding tables are stored in, by quantizer "qdq" and by
+            those of PyTorch.
+        outlier_threshold: activations whose magnitude reaches it are multiplied in float16, by
+            quantizer "bnb_int8" (LLM.int8, arXiv:2208.07339, section 3.2); None for the others.
         why: why this recipe is tried on this hardware, in one sentence.
     """
 
@@ -74,4 +89,5 @@ class Recipe:
     requires: tuple[str, ...] = ()
     scheme: QdqScheme | None = None
     embeddings: Precision = "float32"
+    outlier_threshold: float | None = None
     why: str

@@ -25,7 +25,7 @@ WEIGHTS_ONLY: Mapping[Precision, str] = {
     "before the product",
 }
 """What quantized weights gain where activations stay float."""
-_WEIGHT_QUANTIZERS = ("nncf_weight_only", "matmul_nbits")
+_WEIGHT_QUANTIZERS = ("nncf_weight_only", "matmul_nbits", "torchao_weight_only", "bnb_nf4")
 _NOTHING = "no instruction: computed in float32 with conversions around it"
 _UNASKED = "only tried when asked for"
 

@@ -10,8 +10,9 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tiny_graph import PAD_ID, TinyGraph, make_tokens
+from tiny_graph import PAD_ID, TinyGraph, make_tokens, make_weights
 from tiny_plans import write_plans
+from tiny_source import write_tiny_source
 
 from targets.contract import (
     CompiledArtifact,
@@ -21,6 +22,7 @@ from targets.contract import (
     QdqScheme,
     Recipe,
     RunPlan,
+    SourceModel,
     Target,
     TokenSequences,
 )
@@ -66,6 +68,7 @@ class Workshop:
     tokens: TokenSequences = field(default_factory=make_tokens)
     _built: dict[str, CompiledArtifact] = field(default_factory=dict)
     _plans: dict[tuple[str, QdqScheme], Path] = field(default_factory=dict)
+    _sources: dict[str, SourceModel] = field(default_factory=dict)
 
     def recipes(self, target: Target) -> list[Recipe]:
         return list(target.candidates(self.graph.artifact, self.hardware))
@@ -91,6 +94,7 @@ class Workshop:
             recipe=recipe,
             calibration=self.tokens,
             plans=self.plans(recipe, graph),
+            source=self.source(graph),
             hardware=self.hardware,
             output_dir=output,
             num_threads=NUM_THREADS,
@@ -107,6 +111,14 @@ class Workshop:
             path = self.folder / f"plans-{len(self._plans)}.npz"
             self._plans[key] = write_plans(path, graph, self.tokens, recipe.scheme)
         return self._plans[key]
+
+    def source(self, graph: OnnxArtifact) -> SourceModel:
+        """The PyTorch model of a tiny graph, whose name tells its weights; written once."""
+        if graph.model_id not in self._sources:
+            folder = self.folder / f"source-{graph.model_id}"
+            weights = make_weights(int(graph.model_id.removeprefix("tiny-")))
+            self._sources[graph.model_id] = write_tiny_source(folder, weights)
+        return self._sources[graph.model_id]
 
     def moved_graph(self) -> OnnxArtifact:
         """The same graph in another folder."""

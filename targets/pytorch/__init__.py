@@ -1,0 +1,1 @@
+"""PyTorch as a target: the source model's own modules, quantized, run eagerly or compiled."""

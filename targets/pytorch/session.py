@@ -1,0 +1,354 @@
+"""PyTorch's side of the runner: one file that travels to the device.
+
+Imports numpy, torch, Transformers and safetensors only; the runner loads it by its path and calls
+`open_session`. The model is what Transformers makes of the folder (torchao and bitsandbytes are
+imported by it); what comes behind it (pooling, normalization) is read from `runner.json` beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Inputs = dict[str, NDArray[np.int64]]
+ExecutedRow = tuple[str, str, int, float | None]
+
+COMPILE = "compile"
+_DEFAULTS = {COMPILE: "off"}
+_COMPILE_MODES = ("off", "dynamic")
+_COMPILERS = ("g++", "clang++", "c++")
+
+_PRODUCTS = {
+    "aten::addmm": "",
+    "aten::mm": "",
+    "aten::bmm": "",
+    "aten::baddbmm": "",
+    "aten::mkldnn_linear": "",
+    "aten::_int_mm": "int8",
+    "aten::_weight_int8pack_mm": "int8",
+    "mkldnn::_linear_pointwise": "",
+    "mkl::_mkl_linear": "",
+    "onednn::qlinear_pointwise": "int8",
+    "quantized::linear_dynamic": "int8",
+    "bitsandbytes::int8_linear_matmul": "int8",
+    "bitsandbytes::int8_linear_matmul.out": "int8",
+    "bitsandbytes::int8_mixed_scaled_mm": "int8",
+    "bitsandbytes::gemv_4bit": "int4",
+}
+"""Operators that multiply matrices → what they compute in; "": in what they read."""
+_WIDENED = ("aten::linear", "aten::matmul")
+"""Operators that multiply by themselves, or through one of the above."""
+_DTYPES = {
+    "float": "float32",
+    "double": "float64",
+    "c10::BFloat16": "bfloat16",
+    "c10::Half": "float16",
+    "signed char": "int8",
+    "unsigned char": "uint8",
+    "int": "int32",
+    "long int": "int64",
+    "long": "int64",
+    "bool": "bool",
+}
+"""How the profiler names types."""
+
+
+class Plan(Protocol):
+    """What this file reads of the runner's plan."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the model's arguments."""
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """Names and values of `_DEFAULTS`."""
+
+    @property
+    def num_threads(self) -> int:
+        """CPU threads."""
+
+
+def open_session(model: Path, plan: Plan) -> TorchSession:
+    """Load a folder on the CPU.
+
+    Args:
+        model: its `model.safetensors`; the other files lie beside it.
+        plan: argument names, options and threads.
+
+    Raises:
+        ValueError: an option or its value is unknown.
+        ImportError: torch, Transformers or the model's quantizer is not installed.
+        RuntimeError: the model cannot be loaded, or there is no C++ compiler for torch.compile.
+    """
+    options = _checked_options(plan.options)
+    if options[COMPILE] != "off":
+        _require_compiler()
+    return TorchSession(model.parent, plan, options)
+
+
+def _checked_options(given: Mapping[str, str]) -> dict[str, str]:
+    if unknown := sorted(given.keys() - _DEFAULTS.keys()):
+        raise ValueError(f"unknown options {unknown}; known are {sorted(_DEFAULTS)}")
+    options = {**_DEFAULTS, **given}
+    if options[COMPILE] not in _COMPILE_MODES:
+        raise ValueError(f"{COMPILE}={options[COMPILE]}: it is one of {', '.join(_COMPILE_MODES)}")
+    return options
+
+
+def _require_compiler() -> None:
+    named = os.environ.get("CXX")
+    if not any(shutil.which(one) for one in ((named,) if named else _COMPILERS)):
+        raise RuntimeError(
+            f"torch.compile needs a C++ compiler, and there is none ({named or 'g++, clang++'}): "
+            "apt-get install g++"
+        )
+
+
+class TorchSession:
+    """A loaded model that embeds one batch at a time."""
+
+    def __init__(self, folder: Path, plan: Plan, options: Mapping[str, str]) -> None:
+        import torch
+
+        torch.set_num_threads(plan.num_threads)
+        self._torch = torch
+        self._inputs = plan.inputs
+        self._options = options
+        settings = json.loads((folder / "runner.json").read_text("utf-8"))
+        with _quiet():
+            self._model = _load(folder, settings)
+            self._head = Head(folder, settings["head"])
+            if options[COMPILE] != "off":
+                _compile_blocks(self._model)
+
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Embed one padded batch.
+
+        Args:
+            inputs: int64 arrays, shape [batch, length]; read in place.
+
+        Returns:
+            The embeddings, shape [batch, dim], float32.
+        """
+        torch = self._torch
+        with torch.inference_mode(), _quiet():
+            tensors = {name: torch.from_numpy(inputs[name]) for name in self._inputs}
+            states = self._model(**tensors)[0].float()
+            embeddings: NDArray[np.float32] = self._head(states, tensors["attention_mask"]).numpy()
+            return embeddings
+
+    def inspect(self, inputs: Inputs) -> list[ExecutedRow]:
+        """Say what one batch executed, as torch's profiler saw it.
+
+        The second of two runs is read: the first one also pays for memory. What torch.compile
+        fused is one row without a type.
+        """
+        from torch.profiler import ProfilerActivity, profile
+
+        self.run(inputs)
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
+            self.run(inputs)
+        return _aggregate(seen.events())
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of what was imported."""
+        import transformers
+
+        found = {"torch": self._torch.__version__, "transformers": transformers.__version__}
+        return {name: str(version) for name, version in found.items()}
+
+    def options(self) -> dict[str, str]:
+        """Return the options that are in effect."""
+        return {
+            **self._options,
+            "num_threads": str(self._torch.get_num_threads()),
+            "cpu_capability": str(self._torch.backends.cpu.get_cpu_capability()),
+            "attention": str(getattr(self._model.config, "_attn_implementation", "")),
+        }
+
+    def close(self) -> None:
+        """Release the model."""
+        del self._model
+
+
+def _load(folder: Path, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a torch module
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    arguments = {
+        "local_files_only": True,
+        "trust_remote_code": settings["trust_remote_code"],
+        "use_safetensors": True,
+    }
+    try:
+        model = transformers.AutoModel.from_pretrained(folder, **arguments).eval()
+    except ImportError:
+        raise
+    except Exception as error:  # several libraries, none of whose errors share a base
+        raise RuntimeError(" ".join(str(error).split())) from error
+    if settings["dynamic_layers"]:
+        _quantize_dynamically(model, settings["dynamic_layers"])
+    return model
+
+
+def _quantize_dynamically(model: Any, layers: list[str]) -> None:  # noqa: ANN401
+    """Let torch itself pack the named linear layers; it cannot store them as safetensors."""
+    import torch
+
+    quantization: Any = getattr(torch.ao, "quantization", None)
+    if not hasattr(quantization, "quantize_dynamic"):
+        raise RuntimeError("this torch has no dynamic quantization of its own any more")
+    how = quantization.default_dynamic_qconfig
+    quantization.quantize_dynamic(model, dict.fromkeys(layers, how), inplace=True)
+
+
+def _compile_blocks(model: Any) -> None:  # noqa: ANN401
+    """Compile the blocks that a transformer repeats, each on its first call.
+
+    All blocks of a kind share one compiled function, so that its cost does not grow with their
+    number; a model without such blocks is compiled whole.
+    """
+    import torch
+
+    lists = (one for one in model.modules() if isinstance(one, torch.nn.ModuleList))
+    blocks = max(lists, key=len, default=())
+    for block in blocks if len(blocks) > 1 else (model,):
+        block.compile(dynamic=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep deprecations and the list of CUDA extensions that are not here off stderr."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+# ---------------------------------------------------------------- from states to embedding
+
+
+class Head:
+    """Pooling, dense layers, normalization: always in float32.
+
+    Args:
+        folder: has `head.safetensors` where a step has weights.
+        steps: as the target wrote them.
+    """
+
+    def __init__(self, folder: Path, steps: list[dict[str, Any]]) -> None:
+        self._steps = steps
+        path = folder / "head.safetensors"
+        self._tensors: dict[str, Any] = {}
+        if path.is_file():
+            from safetensors.torch import load_file
+
+            self._tensors = load_file(path)
+
+    def __call__(self, states: Any, mask: Any) -> Any:  # noqa: ANN401 - tensors
+        """Turn states [batch, length, hidden] into embeddings [batch, dim]."""
+        found = states
+        for step in self._steps:
+            found = self._apply(step, found, mask)
+        return found
+
+    def _apply(self, step: dict[str, Any], rows: Any, mask: Any) -> Any:  # noqa: ANN401
+        import torch
+        from torch.nn import functional
+
+        kind = step["kind"]
+        if kind == "pooling":
+            return torch.cat([_pool(mode, rows, mask) for mode in step["modes"]], dim=1)
+        if kind == "normalize":
+            return functional.normalize(rows, dim=1)
+        if kind == "cut":
+            return rows[:, : step["dim"]].contiguous()
+        weight = self._tensors[step["weight"]]
+        bias = None if step["bias"] is None else self._tensors[step["bias"]]
+        if kind == "dense":
+            activation = getattr(torch.nn, step["activation"])()
+            return activation(functional.linear(rows, weight, bias))
+        if kind == "layernorm":
+            return functional.layer_norm(rows, weight.shape, weight, bias)
+        raise ValueError(f"runner.json: step {kind!r} is unknown")
+
+
+def _pool(mode: str, states: Any, mask: Any) -> Any:  # noqa: ANN401 - tensors
+    """Pool states over the tokens of a text; the formulas of Sentence Transformers' Pooling."""
+    import torch
+
+    kept = mask.unsqueeze(-1).to(states.dtype)
+    if mode == "cls":
+        return states[:, 0]
+    if mode == "max":
+        return states.masked_fill(kept == 0, float("-inf")).max(dim=1).values
+    if mode == "lasttoken":
+        last = (mask.sum(dim=1) - 1).clamp(min=0)
+        return states[torch.arange(len(states)), last]
+    if mode == "weightedmean":
+        kept = kept * torch.arange(1, states.shape[1] + 1, dtype=states.dtype).view(1, -1, 1)
+    total, count = (states * kept).sum(dim=1), kept.sum(dim=1).clamp(min=1e-9)
+    if mode == "mean_sqrt_len_tokens":
+        return total / count.sqrt()
+    if mode in ("mean", "weightedmean"):
+        return total / count
+    raise ValueError(f"runner.json: pooling mode {mode!r} is unknown")
+
+
+# --------------------------------------------------------------------------- what executed
+
+
+def _aggregate(events: Any) -> list[ExecutedRow]:  # noqa: ANN401 - torch is untyped
+    """Count operators and share out time by name and type, the longest first."""
+    counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+    spent_us: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for event in events:
+        if event.self_cpu_time_total <= 0 or not event.name.count("::"):
+            continue
+        row = (_op_type(event), _executed_dtype(event))
+        counts[row] += 1
+        spent_us[row] += event.self_cpu_time_total
+    total_us = sum(spent_us.values())
+    rows = sorted(counts, key=lambda row: (-spent_us[row], row))
+    return [(*row, counts[row], spent_us[row] / total_us if total_us else None) for row in rows]
+
+
+def _op_type(event: Any) -> str:  # noqa: ANN401
+    """Name an operator; what multiplies matrices is called MatMul, whoever it belongs to."""
+    name = str(event.name).partition("::")[2]
+    return f"MatMul ({name})" if _multiplies(event) else name.replace("matmul", "mat-mul")
+
+
+def _multiplies(event: Any) -> bool:  # noqa: ANN401
+    if event.name in _PRODUCTS:
+        return True
+    return event.name in _WIDENED and not _has_product(event)
+
+
+def _has_product(event: Any) -> bool:  # noqa: ANN401
+    return any(one.name in _PRODUCTS or _has_product(one) for one in event.cpu_children)
+
+
+def _executed_dtype(event: Any) -> str:  # noqa: ANN401
+    """Name the precision that an operator computes in: its first tensor's, unless it is known."""
+    known = _PRODUCTS.get(event.name, "")
+    if known:
+        return known
+    names = [_DTYPES[name] for name in event.input_dtypes if name in _DTYPES]
+    return names[0] if names else "unknown"
