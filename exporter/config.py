@@ -122,9 +122,10 @@ class Settings(BaseModel):
 
     `workload` is "queries", "documents", "mixed", or a file of texts; `search_budget_s` bounds
     each target's tournament (None: no limit); `embeddings` is the precision of embedding
-    tables (None: what each recipe says); `compute_capability` names the GPUs that are prepared
-    for where none is here ("8.9"; none: each target's default); `qat` asks for quantization-aware
-    training on the texts of `training` (None: the calibration texts' source).
+    tables (None: what each recipe says); `outlier_threshold` that of LLM.int8 (None: likewise);
+    `compute_capability` names the GPUs that are prepared for where none is here ("8.9"; none: each
+    target's default); `qat` asks for quantization-aware training on the texts of `training` (None:
+    the calibration texts' source).
     """
 
     model_config = _FROZEN
@@ -141,6 +142,7 @@ class Settings(BaseModel):
     calibrator: Calibrator = "auto"
     smoothing: Switch = "auto"
     embeddings: EmbeddingsPrecision | None = None
+    outlier_threshold: float | None = Field(None, ge=0, allow_inf_nan=False)
     objective: Objective = "balanced"
     workload: str = Field("mixed", min_length=1)
     search_budget_s: float | None = Field(None, gt=0, allow_inf_nan=False)

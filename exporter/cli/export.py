@@ -106,6 +106,14 @@ def export(
             panel=_RECIPES,
         ),
     ] = None,
+    outlier_threshold: Annotated[
+        float | None,
+        _option(
+            "--outlier-threshold",
+            help="Activations that LLM.int8 multiplies in float16 (target torch) [6].",
+            panel=_RECIPES,
+        ),
+    ] = None,
     calibration: Annotated[
         str | None,
         _option("--calibration", help="Calibration texts [built-in].", panel=_TEXTS),
@@ -219,6 +227,7 @@ def export(
         "calibrator": calibrator,
         "smoothing": smoothing,
         "embeddings": embeddings,
+        "outlier_threshold": outlier_threshold,
         "calibration": calibration,
         "num_samples": num_samples,
         "qat": qat or None,

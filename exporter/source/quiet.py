@@ -15,6 +15,9 @@ _LIBRARIES = (
     "huggingface_hub",
     "torch.onnx",
     "torch.export",
+    # imported by Transformers where it is installed; says which CUDA extensions are not here
+    "torchao",
+    "torch.utils._pytree",
     "onnxscript",
     "onnx_ir",
 )

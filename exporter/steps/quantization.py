@@ -55,6 +55,11 @@ _TOOLS = ("onnx", "onnxruntime", "numpy")
 _OF_PYTORCH = ("torchao_dynamic", "torchao_weight_only", "torch_dynamic", "bnb_int8", "bnb_nf4")
 _TAKES_OVERRIDES = ("nncf_ptq", "ort_dynamic", "matmul_nbits", *_OF_PYTORCH)
 """Quantizers, besides our own, that can leave single layers in the recipe's float precision."""
+_SPLITS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(_OF_PYTORCH, ("int8",)),
+    "bnb_nf4": (),
+}
+"""Quantizer → what single layers can have besides the recipe's float precision."""
 _PLANS, _SUMMARY = "plans.npz", "summary.json"
 
 
@@ -141,10 +146,14 @@ def quantize_layers(
 
 
 def _as_asked(work: Workspace, recipe: Recipe) -> Recipe:
-    """Put the user's calibrator, smoothing and embeddings into a static recipe."""
+    """Put the user's wishes into a recipe: calibrator, smoothing, embeddings, threshold."""
+    settings = work.settings
+    if recipe.quantizer in _OF_PYTORCH:
+        recipe = replace(recipe, embeddings=settings.embeddings or recipe.embeddings)
+    if recipe.outlier_threshold is not None and settings.outlier_threshold is not None:
+        recipe = replace(recipe, outlier_threshold=settings.outlier_threshold)
     if recipe.quantizer != "qdq" or recipe.scheme is None:
         return recipe
-    settings = work.settings
     scheme = replace(
         recipe.scheme,
         calibrator=(
@@ -196,7 +205,8 @@ def _overridden(
         return tuple(recipes)
 
     def fits(recipe: Recipe) -> bool:
-        return all(one.precision == recipe.float_precision for one in asked)
+        possible = {recipe.float_precision, *_SPLITS.get(recipe.quantizer, ())}
+        return all(one.precision in possible for one in asked)
 
     kept = []
     for recipe in recipes:

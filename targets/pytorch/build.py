@@ -11,9 +11,11 @@ import onnx
 from targets.contract import CompileRequest, Precision, Recipe, SourceModel
 from targets.errors import CompileError
 from targets.pytorch.files import (
+    CONFIG_FILE,
     HEAD_FILE,
     WEIGHTS_FILE,
     copy_sidecar,
+    declare_dtype,
     sort_metadata,
     storage_error,
     write_runner_file,
@@ -42,7 +44,7 @@ def build_folder(request: CompileRequest, source: SourceModel) -> None:
     with quiet():
         model = load_model(source, recipe, precisions)
         _store_embeddings(model, recipe.embeddings)
-        _save(model, folder)
+        _save(model, folder, recipe.float_precision)
     if head.tensors:
         from safetensors.torch import save_file
 
@@ -80,7 +82,7 @@ def _store_embeddings(model: Any, precision: Precision) -> None:  # noqa: ANN401
             module.weight.data = module.weight.data.to(dtype)
 
 
-def _save(model: Any, folder: Path) -> None:  # noqa: ANN401
+def _save(model: Any, folder: Path, precision: Precision) -> None:  # noqa: ANN401
     try:
         model.save_pretrained(folder, max_shard_size=_ONE_FILE)
     except OSError as error:
@@ -89,4 +91,5 @@ def _save(model: Any, folder: Path) -> None:  # noqa: ANN401
         raise CompileError(
             "Transformers cannot save the quantized model", why=" ".join(str(error).split())
         ) from error
+    declare_dtype(folder / CONFIG_FILE, precision)
     sort_metadata(folder / WEIGHTS_FILE)

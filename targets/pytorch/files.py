@@ -51,6 +51,22 @@ def write_runner_file(folder: Path, values: Mapping[str, Any]) -> None:
         raise storage_error(folder, error) from error
 
 
+def declare_dtype(path: Path, dtype: str) -> None:
+    """Say in a configuration which precision the model runs in.
+
+    Transformers takes the first parameter's for it, which may be an embedding table that is only
+    stored in another one; loaders would run the whole model in that.
+
+    Raises:
+        StorageError: the file cannot be read or written.
+    """
+    try:
+        values = {**json.loads(path.read_text("utf-8")), "dtype": dtype}
+        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", "utf-8")
+    except OSError as error:
+        raise storage_error(path.parent, error) from error
+
+
 def sort_metadata(path: Path) -> None:
     """Put a safetensors file's metadata in order; safetensors writes it in a random one.
 

@@ -108,12 +108,20 @@ def _checked_options(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _require_compiler() -> None:
-    named = os.environ.get("CXX")
-    if not any(shutil.which(one) for one in ((named,) if named else _COMPILERS)):
+    if not _has_compiler():
         raise RuntimeError(
-            f"torch.compile needs a C++ compiler, and there is none ({named or 'g++, clang++'}): "
+            f"torch.compile needs a C++ compiler, and there is none of {', '.join(_compilers())}: "
             "apt-get install g++"
         )
+
+
+def _has_compiler() -> bool:
+    return any(shutil.which(one) for one in _compilers())
+
+
+def _compilers() -> tuple[str, ...]:
+    named = os.environ.get("CXX")
+    return (named,) if named else _COMPILERS
 
 
 class TorchSession:

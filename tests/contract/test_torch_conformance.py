@@ -8,6 +8,7 @@ from conformance import TargetConformance
 from subjects import NUM_THREADS, Subject
 from tiny_graph import write_tiny_graph
 
+from targets.pytorch.variants import COMPILE
 from targets.registry import BUILT_IN, open_device
 
 pytest.importorskip("torchao", reason="pip install 'embedding-exporter[torch]'")
@@ -24,6 +25,16 @@ class TestTorch(TargetConformance):
         adapter_packages=frozenset({"torch", "transformers", "safetensors"}),
         min_cosine=MIN_COSINE,
     )
+
+    def test_variants_are_the_same_artifact(self, target, workshop):
+        """Without torch.compile, which takes its time: see `test_torch_compiled.py`."""
+        plan = workshop.plan(target, workshop.built(target, workshop.recipes(target)[0]))
+        with open_device("local").start(plan, NUM_THREADS) as runner:
+            expected = runner.embed(workshop.tokens)
+        for variant in target.variants(plan, NUM_THREADS):
+            if variant.plan.options[COMPILE] == "off":
+                with open_device("local").start(variant.plan, variant.num_threads) as runner:
+                    checks.check_embeddings(runner.embed(workshop.tokens), expected, 0.9999)
 
     def test_other_weights_are_caught(self, target, workshop, tmp_path):
         """The suite's own twin: an artifact of another encoder is not taken for this one."""
