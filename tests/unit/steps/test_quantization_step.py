@@ -25,6 +25,7 @@ from exporter.values import EncoderSpec
 from targets.contract import Hardware, LayerOverride, OnnxArtifact, Recipe, TokenSequences
 from targets.errors import ConfigError
 from targets.openvino.recipes import recipes_for
+from targets.pytorch.recipes import recipes_for as recipes_of_pytorch
 from targets.quantization.plans_file import load_prepared
 
 
@@ -72,7 +73,7 @@ def cache(tmp_path_factory) -> Path:
 def quantized(graph, cache):
     """Run the step with some settings; what was done is kept in `steps`."""
 
-    def run(hardware: Hardware = VNNI, **settings) -> Quantization:
+    def run(hardware: Hardware = VNNI, *, recipes=recipes_for, **settings) -> Quantization:
         run.steps = Steps()
         work = Workspace(
             settings=Settings(threads=1, **settings), cache=Cache(cache), reporter=run.steps
@@ -93,7 +94,7 @@ def quantized(graph, cache):
             weights_sha256="w",
             tokenizer_sha256="t",
         )
-        return quantize_layers(work, spec, graph, TOKENS, recipes_for(hardware), hardware)
+        return quantize_layers(work, spec, graph, TOKENS, recipes(hardware), hardware)
 
     return run
 
@@ -301,3 +302,46 @@ def test_another_float_precision_is_taken_for_all_that_is_not_int8(quantized) ->
 def test_two_float_precisions_in_one_artifact_are_refused(quantized) -> None:
     with pytest.raises(ConfigError, match="bfloat16 and float32"):
         quantized(AMX, layer_precision=["*.key=float32", "*.query=bfloat16"])
+
+
+# ----------------------------------------------------------------------- PyTorch's recipes
+
+
+def test_one_line_each_for_tables_layers_and_outliers(quantized) -> None:
+    """Half embedding tables beside int8 layers, one layer in float, another threshold."""
+    found = by_name(
+        quantized(
+            AVX2,
+            recipes=recipes_of_pytorch,
+            embeddings="float16",
+            layer_precision=(("ffn.down", "float32"),),
+            outlier_threshold=3.0,
+        )
+    )
+    quantizing = [one for one in found.values() if one.quantizer != "none"]
+    assert len(quantizing) == 6
+    for one in quantizing:
+        assert one.embeddings == "float16"
+        assert overrides(one) == [("ffn.down", "float32")]
+    assert found["int8-outliers"].outlier_threshold == 3.0
+    assert {one.outlier_threshold for one in quantizing} == {3.0, None}
+    assert found["float32"].embeddings == "float32"
+
+
+def test_eight_bits_go_to_recipes_that_can_split(quantized) -> None:
+    found = by_name(
+        quantized(AVX2, recipes=recipes_of_pytorch, layer_precision=(("ffn.down", "int8"),))
+    )
+    assert overrides(found["int4-weights"]) == [("ffn.down", "int8")]
+    assert "nf4-weights" not in found, "bitsandbytes has one width for all"
+
+
+def test_nothing_is_calibrated_for_pytorch(quantized) -> None:
+    found = quantized(AVX2, recipes=recipes_of_pytorch)
+    assert quantized.steps.titles == []
+    assert found.plans == {}
+
+
+def test_the_threshold_is_nobody_else_s(quantized) -> None:
+    found = quantized(precision="float32", outlier_threshold=3.0)
+    assert {one.outlier_threshold for one in found.recipes} == {None}
