@@ -15,6 +15,8 @@ PRODUCT_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni")
 """What torch._int_mm multiplies with on a CPU, through oneDNN; elsewhere its loops are plain."""
 PACKED_FEATURES = ("avx2", "asimd")
 """What FBGEMM (x86) and QNNPACK (ARM), behind torch's own dynamic quantization, are made for."""
+UNPACKED_FEATURES = ("cuda",)
+"""What torchao packs four bits for; no CPU is said to have it, so that it must be asked for."""
 
 OUTLIER_THRESHOLD = 6.0
 """Magnitude of outliers in LLM.int8 (arXiv:2208.07339, section 3.2) and in bitsandbytes."""
@@ -73,6 +75,14 @@ def recipes_for(hardware: Hardware) -> tuple[Recipe, ...]:
             "torchao: weights take a quarter of their size and are multiplied in float32",
         ),
         _int8(
+            "int8-weights-half-tables",
+            "torchao_weight_only",
+            (),
+            "int8-weights with embedding tables stored in float16: half of what they take, and "
+            "the smallest that stays close",
+            embeddings="float16",
+        ),
+        _int8(
             "int8-outliers",
             "bnb_int8",
             (),
@@ -80,8 +90,20 @@ def recipes_for(hardware: Hardware) -> tuple[Recipe, ...]:
             "float16, everything else in int8",
             outlier_threshold=OUTLIER_THRESHOLD,
         ),
-        _int4("int4-weights", "torchao_weight_only", "torchao: 32 weights share a scale"),
-        _int4("nf4-weights", "bnb_nf4", "bitsandbytes: 16 levels that are normal quantiles"),
+        _int4(
+            "nf4-weights",
+            "bnb_nf4",
+            (),
+            "bitsandbytes: weights on 16 levels that are normal quantiles, an eighth of their "
+            "size, unpacked before the product",
+        ),
+        _int4(
+            "int4-weights",
+            "torchao_weight_only",
+            UNPACKED_FEATURES,
+            "torchao: 32 weights share a scale; four bits lie in a byte each and are widened "
+            "before the product, so that nothing is gained on int8-weights without a GPU",
+        ),
     )
 
 
@@ -159,6 +181,7 @@ def _int8(
     why: str,
     *,
     outlier_threshold: float | None = None,
+    embeddings: Precision = "float32",
 ) -> Recipe:
     return Recipe(
         name=name,
@@ -167,15 +190,17 @@ def _int8(
         quantizer=quantizer,
         requires=requires,
         outlier_threshold=outlier_threshold,
+        embeddings=embeddings,
         why=why,
     )
 
 
-def _int4(name: str, quantizer: Quantizer, why: str) -> Recipe:
+def _int4(name: str, quantizer: Quantizer, requires: tuple[str, ...], why: str) -> Recipe:
     return Recipe(
         name=name,
         precision="int4",
         float_precision="float32",
         quantizer=quantizer,
-        why=f"{why}; weights take an eighth of their size and are unpacked before the product",
+        requires=requires,
+        why=why,
     )

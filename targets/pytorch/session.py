@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 Inputs = dict[str, NDArray[np.int64]]
 ExecutedRow = tuple[str, str, int, float | None]
 
-COMPILE = "compile"
-_DEFAULTS = {COMPILE: "off"}
-_COMPILE_MODES = ("off", "dynamic")
+COMPILE, PLACE = "compile", "place"
+_DEFAULTS = {COMPILE: "off", PLACE: "cpu"}
+_VALUES = {COMPILE: ("off", "dynamic"), PLACE: ("cpu", "cuda")}
 _COMPILERS = ("g++", "clang++", "c++")
 
 _PRODUCTS = {
@@ -81,7 +81,7 @@ class Plan(Protocol):
 
 
 def open_session(model: Path, plan: Plan) -> TorchSession:
-    """Load a folder on the CPU.
+    """Load a folder on the CPU, or on the GPU where the plan says so.
 
     Args:
         model: its `model.safetensors`; the other files lie beside it.
@@ -90,7 +90,8 @@ def open_session(model: Path, plan: Plan) -> TorchSession:
     Raises:
         ValueError: an option or its value is unknown.
         ImportError: torch, Transformers or the model's quantizer is not installed.
-        RuntimeError: the model cannot be loaded, or there is no C++ compiler for torch.compile.
+        RuntimeError: the model cannot be loaded, there is no C++ compiler for torch.compile, or
+            no GPU.
     """
     options = _checked_options(plan.options)
     if options[COMPILE] != "off":
@@ -102,8 +103,9 @@ def _checked_options(given: Mapping[str, str]) -> dict[str, str]:
     if unknown := sorted(given.keys() - _DEFAULTS.keys()):
         raise ValueError(f"unknown options {unknown}; known are {sorted(_DEFAULTS)}")
     options = {**_DEFAULTS, **given}
-    if options[COMPILE] not in _COMPILE_MODES:
-        raise ValueError(f"{COMPILE}={options[COMPILE]}: it is one of {', '.join(_COMPILE_MODES)}")
+    for name, values in _VALUES.items():
+        if options[name] not in values:
+            raise ValueError(f"{name}={options[name]}: it is one of {', '.join(values)}")
     return options
 
 
@@ -134,10 +136,13 @@ class TorchSession:
         self._torch = torch
         self._inputs = plan.inputs
         self._options = options
+        place = options[PLACE]
+        if place == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("this torch sees no NVIDIA GPU")
         settings = json.loads((folder / "runner.json").read_text("utf-8"))
         with _quiet():
-            self._model = _load(folder, settings)
-            self._head = Head(folder, settings["head"])
+            self._model = _load(folder, settings).to(place)
+            self._head = Head(folder, settings["head"], place)
             if options[COMPILE] != "off":
                 _compile_blocks(self._model)
 
@@ -152,9 +157,11 @@ class TorchSession:
         """
         torch = self._torch
         with torch.inference_mode(), _quiet():
-            tensors = {name: torch.from_numpy(inputs[name]) for name in self._inputs}
+            place = self._options[PLACE]
+            tensors = {name: torch.from_numpy(inputs[name]).to(place) for name in self._inputs}
             states = self._model(**tensors)[0].float()
-            embeddings: NDArray[np.float32] = self._head(states, tensors["attention_mask"]).numpy()
+            rows = self._head(states, tensors["attention_mask"])
+            embeddings: NDArray[np.float32] = rows.cpu().numpy()
             return embeddings
 
     def inspect(self, inputs: Inputs) -> list[ExecutedRow]:
@@ -258,16 +265,17 @@ class Head:
     Args:
         folder: has `head.safetensors` where a step has weights.
         steps: as the target wrote them.
+        place: where the states are.
     """
 
-    def __init__(self, folder: Path, steps: list[dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, steps: list[dict[str, Any]], place: str = "cpu") -> None:
         self._steps = steps
         path = folder / "head.safetensors"
         self._tensors: dict[str, Any] = {}
         if path.is_file():
             from safetensors.torch import load_file
 
-            self._tensors = load_file(path)
+            self._tensors = load_file(path, device=place)
 
     def __call__(self, states: Any, mask: Any) -> Any:  # noqa: ANN401 - tensors
         """Turn states [batch, length, hidden] into embeddings [batch, dim]."""
@@ -308,15 +316,23 @@ def _pool(mode: str, states: Any, mask: Any) -> Any:  # noqa: ANN401 - tensors
         return states.masked_fill(kept == 0, float("-inf")).max(dim=1).values
     if mode == "lasttoken":
         last = (mask.sum(dim=1) - 1).clamp(min=0)
-        return states[torch.arange(len(states)), last]
+        return states[torch.arange(len(states), device=states.device), last]
     if mode == "weightedmean":
-        kept = kept * torch.arange(1, states.shape[1] + 1, dtype=states.dtype).view(1, -1, 1)
+        kept = kept * _positions(states)
     total, count = (states * kept).sum(dim=1), kept.sum(dim=1).clamp(min=1e-9)
     if mode == "mean_sqrt_len_tokens":
         return total / count.sqrt()
     if mode in ("mean", "weightedmean"):
         return total / count
     raise ValueError(f"runner.json: pooling mode {mode!r} is unknown")
+
+
+def _positions(states: Any) -> Any:  # noqa: ANN401 - tensors
+    """Count tokens from 1, shape [1, length, 1]."""
+    import torch
+
+    counted = torch.arange(1, states.shape[1] + 1, dtype=states.dtype, device=states.device)
+    return counted.view(1, -1, 1)
 
 
 # --------------------------------------------------------------------------- what executed

@@ -155,7 +155,7 @@ def test_a_damaged_model_does_not_load(bench, artifacts, tmp_path):
     from targets.pytorch import session
 
     with pytest.raises(RuntimeError, match=r"(?i)incomplete|invalid|deserializ"):
-        session.TorchSession(folder, _plan(), {"compile": "off"})
+        session.open_session(folder / "model.safetensors", _plan())
 
 
 def test_unknown_options_are_named(bench, artifacts):
@@ -163,6 +163,25 @@ def test_unknown_options_are_named(bench, artifacts):
         bench.open(artifacts("int8-weights"), speed="high")
     with pytest.raises(ValueError, match="compile=fast"):
         bench.open(artifacts("int8-weights"), compile="fast")
+
+
+def test_without_a_gpu_the_gpu_is_refused(bench, artifacts):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(RuntimeError, match="no NVIDIA GPU"):
+        bench.open(artifacts("int8-weights"), place="cuda")
+
+
+@pytest.mark.gpu
+def test_the_gpu_gives_the_same_embeddings(bench, artifacts):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU here")
+    rows = bench.embed(artifacts("float32"), place="cuda")
+    assert cosine(rows, bench.expected()) > 0.9999
 
 
 def test_without_a_compiler_torch_compile_says_so(bench, artifacts, monkeypatch, tmp_path):

@@ -19,9 +19,10 @@ QUANTIZED = [
     "int8-dynamic",
     "int8-packed-dynamic",
     "int8-weights",
+    "int8-weights-half-tables",
     "int8-outliers",
-    "int4-weights",
     "nf4-weights",
+    "int4-weights",
 ]
 
 
@@ -59,6 +60,7 @@ def test_every_recipe_can_be_built(hardware):
 def test_dynamic_int8_is_tried_unasked_only_where_something_multiplies_it():
     assert not is_backed(recipe("int8-dynamic"), HASWELL)
     assert is_backed(recipe("int8-dynamic", ICE_LAKE), ICE_LAKE)
+    assert not is_backed(recipe("int4-weights"), HASWELL)
     assert is_backed(recipe("int8-packed-dynamic"), HASWELL)
     assert is_backed(recipe("int8-packed-dynamic", NEOVERSE_N1), NEOVERSE_N1)
 

@@ -319,7 +319,7 @@ def test_one_line_each_for_tables_layers_and_outliers(quantized) -> None:
         )
     )
     quantizing = [one for one in found.values() if one.quantizer != "none"]
-    assert len(quantizing) == 6
+    assert len(quantizing) == 7
     for one in quantizing:
         assert one.embeddings == "float16"
         assert overrides(one) == [("ffn.down", "float32")]
