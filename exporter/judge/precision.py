@@ -62,7 +62,7 @@ def is_linear(op_type: str) -> bool:
 
 def _claimed(recipe: Recipe) -> tuple[str, ...]:
     if recipe.quantizer in _WEIGHTS_ONLY:
-        return (recipe.float_precision, "int8")
+        return tuple(dict.fromkeys((recipe.float_precision, "int8", recipe.precision)))
     return (recipe.precision,)
 
 

@@ -15,8 +15,9 @@ PRODUCT_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni")
 """What torch._int_mm multiplies with on a CPU, through oneDNN; elsewhere its loops are plain."""
 PACKED_FEATURES = ("avx2", "asimd")
 """What FBGEMM (x86) and QNNPACK (ARM), behind torch's own dynamic quantization, are made for."""
-UNPACKED_FEATURES = ("cuda",)
-"""What torchao packs four bits for; no CPU is said to have it, so that it must be asked for."""
+GPU_FEATURES = ("cuda",)
+"""What LLM.int8 multiplies with and torchao packs four bits for. No CPU is said to have it, so that
+what requires it must be asked for."""
 
 OUTLIER_THRESHOLD = 6.0
 """Magnitude of outliers in LLM.int8 (arXiv:2208.07339, section 3.2) and in bitsandbytes."""
@@ -85,9 +86,9 @@ def recipes_for(hardware: Hardware) -> tuple[Recipe, ...]:
         _int8(
             "int8-outliers",
             "bnb_int8",
-            (),
+            GPU_FEATURES,
             f"bitsandbytes' LLM.int8: activations above {OUTLIER_THRESHOLD:g} are multiplied in "
-            "float16, everything else in int8",
+            "float16, everything else in int8; on a CPU bitsandbytes widens both to float32",
             outlier_threshold=OUTLIER_THRESHOLD,
         ),
         _int4(
@@ -100,7 +101,7 @@ def recipes_for(hardware: Hardware) -> tuple[Recipe, ...]:
         _int4(
             "int4-weights",
             "torchao_weight_only",
-            UNPACKED_FEATURES,
+            GPU_FEATURES,
             "torchao: 32 weights share a scale; four bits lie in a byte each and are widened "
             "before the product, so that nothing is gained on int8-weights without a GPU",
         ),

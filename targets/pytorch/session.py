@@ -41,14 +41,22 @@ _PRODUCTS = {
     "mkl::_mkl_linear": "",
     "onednn::qlinear_pointwise": "int8",
     "quantized::linear_dynamic": "int8",
-    "bitsandbytes::int8_linear_matmul": "int8",
-    "bitsandbytes::int8_linear_matmul.out": "int8",
-    "bitsandbytes::int8_mixed_scaled_mm": "int8",
-    "bitsandbytes::gemv_4bit": "int4",
 }
 """Operators that multiply matrices → what they compute in; "": in what they read."""
-_WIDENED = ("aten::linear", "aten::matmul")
-"""Operators that multiply by themselves, or through one of the above."""
+_PERHAPS = {
+    "aten::linear": "",
+    "aten::matmul": "",
+    "bitsandbytes::int8_linear_matmul": "int8",
+    "bitsandbytes::int8_linear_matmul.out": "int8",
+    "bitsandbytes::gemm_4bit": "int4",
+    "bitsandbytes::gemv_4bit": "int4",
+}
+"""Operators that multiply by themselves, or through others, which then count instead.
+
+On a CPU bitsandbytes 0.50 widens its integers and multiplies them by `aten::mm` in float32.
+"""
+_NOT_A_PRODUCT = (("matmul", "mat-mul"), ("gemm", "ge-mm"), ("gemv", "ge-mv"))
+"""How names are changed that would otherwise pass for products."""
 _DTYPES = {
     "float": "float32",
     "double": "float64",
@@ -356,22 +364,29 @@ def _aggregate(events: Any) -> list[ExecutedRow]:  # noqa: ANN401 - torch is unt
 def _op_type(event: Any) -> str:  # noqa: ANN401
     """Name an operator; what multiplies matrices is called MatMul, whoever it belongs to."""
     name = str(event.name).partition("::")[2]
-    return f"MatMul ({name})" if _multiplies(event) else name.replace("matmul", "mat-mul")
+    if _multiplies(event):
+        return f"MatMul ({name})"
+    for product, other in _NOT_A_PRODUCT:
+        name = name.replace(product, other)
+    return name
 
 
 def _multiplies(event: Any) -> bool:  # noqa: ANN401
     if event.name in _PRODUCTS:
         return True
-    return event.name in _WIDENED and not _has_product(event)
+    return event.name in _PERHAPS and not _has_product(event)
 
 
 def _has_product(event: Any) -> bool:  # noqa: ANN401
-    return any(one.name in _PRODUCTS or _has_product(one) for one in event.cpu_children)
+    return any(
+        one.name in _PRODUCTS or one.name in _PERHAPS or _has_product(one)
+        for one in event.cpu_children
+    )
 
 
 def _executed_dtype(event: Any) -> str:  # noqa: ANN401
     """Name the precision that an operator computes in: its first tensor's, unless it is known."""
-    known = _PRODUCTS.get(event.name, "")
+    known = (_PRODUCTS | _PERHAPS).get(event.name, "") if _multiplies(event) else ""
     if known:
         return known
     names = [_DTYPES[name] for name in event.input_dtypes if name in _DTYPES]

@@ -202,6 +202,24 @@ def test_integers_really_run(bench, artifacts):
     assert "int8" not in seen["float32"]
 
 
+def test_integers_that_are_widened_are_not_taken_for_integers(bench, artifacts):
+    """bitsandbytes multiplies its int8 in float32 on a CPU; the judge then says so."""
+    from exporter.judge import judge_precision
+    from targets.contract import ExecutedPrecision
+
+    verdicts = {}
+    for name in ("int8-outliers", "int8-packed-dynamic", "int8-dynamic", "nf4-weights"):
+        artifact = artifacts(name)
+        rows = bench.open(artifact).inspect(bench.inputs(make_tokens()[0]))
+        executed = [
+            ExecutedPrecision(op_type=op, dtype=dtype, count=count, time_share=share)
+            for op, dtype, count, share in rows
+        ]
+        verdicts[name] = judge_precision(artifact.recipe, executed).verdict
+    assert verdicts.pop("int8-outliers") == "fail"
+    assert set(verdicts.values()) == {"pass"}, verdicts
+
+
 def _plan():
     from conftest import Plan
 

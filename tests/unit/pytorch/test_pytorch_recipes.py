@@ -61,6 +61,7 @@ def test_dynamic_int8_is_tried_unasked_only_where_something_multiplies_it():
     assert not is_backed(recipe("int8-dynamic"), HASWELL)
     assert is_backed(recipe("int8-dynamic", ICE_LAKE), ICE_LAKE)
     assert not is_backed(recipe("int4-weights"), HASWELL)
+    assert not is_backed(recipe("int8-outliers"), HASWELL)
     assert is_backed(recipe("int8-packed-dynamic"), HASWELL)
     assert is_backed(recipe("int8-packed-dynamic", NEOVERSE_N1), NEOVERSE_N1)
 
