@@ -95,6 +95,32 @@ def test_the_folder_is_a_sentence_transformers_model(ran, section, minilm_dir):
     assert model.max_seq_length == 32
 
 
+def test_the_bundle_is_opened_again(ran, tmp_path):
+    """`exporter encode` runs the artifact from the bundle: what later modules need lies there."""
+    from sentence_transformers import SentenceTransformer
+
+    from targets.pytorch.sdk import quiet
+
+    out = tmp_path / "vectors.jsonl"
+    path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "encode", str(ran[0]), TEXTS[0], "-q", "-o", str(out)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    found = next(line["embedding"] for line in lines if "embedding" in line)
+    with quiet():
+        model = SentenceTransformer(str(ran[0] / "torch"), device="cpu", local_files_only=True)
+        expected = model.encode(TEXTS[:1], show_progress_bar=False)[0]
+    assert np.allclose(found, expected, atol=1e-5)
+
+
 def test_its_size_is_that_of_eight_bits_and_halves(section, minilm_dir):
     whole = (minilm_dir / "model.safetensors").stat().st_size
     assert section["artifact"]["size_bytes"] < 0.45 * whole
