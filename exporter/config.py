@@ -143,6 +143,7 @@ class Settings(BaseModel):
     smoothing: Switch = "auto"
     embeddings: EmbeddingsPrecision | None = None
     outlier_threshold: float | None = Field(None, ge=0, allow_inf_nan=False)
+    attention_int8: bool = False
     objective: Objective = "balanced"
     workload: str = Field("mixed", min_length=1)
     search_budget_s: float | None = Field(None, gt=0, allow_inf_nan=False)

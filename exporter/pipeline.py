@@ -14,6 +14,7 @@ from exporter.judge import Policy
 from exporter.progress import Reporter
 from exporter.source.resolve import resolve_encoder
 from exporter.steps.assemble import Shipment, make_record, write_bundle
+from exporter.steps.attention import as_asked, require_targets
 from exporter.steps.building import Ingredients
 from exporter.steps.certify import certify
 from exporter.steps.compatibility import with_compatibility
@@ -51,6 +52,7 @@ def run_export(settings: Settings, reporter: Reporter, command: str) -> ExportRe
     check_output(settings.output)
     with open_workspace(settings, reporter) as work:
         stands = find_stands(work)
+        require_targets(settings, [stand.target for stand in stands.ready])
         spec = resolve_encoder(
             settings.model,
             pooling=settings.pooling,
@@ -115,7 +117,8 @@ def _tournament(
     with turns.here():
         dev_reference = source.reference(texts.dev) if texts.dev is not None else None
         test_reference = source.reference(texts.test)
-        recipes = stand.target.candidates(graph.artifact, stand.hardware)
+        offered = stand.target.candidates(graph.artifact, stand.hardware)
+        recipes = as_asked(work.settings, stand.target, offered, graph.artifact)
         model = source.model() if stand.target.spec.needs_source else None
         given = Ingredients(graph=graph.artifact, calibration=texts.calibration, source=model)
         with compiled_meanwhile(work, stand, given, recipes):

@@ -114,6 +114,14 @@ def export(
             panel=_RECIPES,
         ),
     ] = None,
+    attention_int8: Annotated[
+        bool,
+        _option(
+            "--attention-int8",
+            help="Attention in int8 too, where TensorRT fuses it (512 tokens at most).",
+            panel=_RECIPES,
+        ),
+    ] = False,
     calibration: Annotated[
         str | None,
         _option("--calibration", help="Calibration texts [built-in].", panel=_TEXTS),
@@ -228,6 +236,7 @@ def export(
         "smoothing": smoothing,
         "embeddings": embeddings,
         "outlier_threshold": outlier_threshold,
+        "attention_int8": attention_int8 or None,
         "calibration": calibration,
         "num_samples": num_samples,
         "qat": qat or None,

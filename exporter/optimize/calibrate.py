@@ -68,12 +68,14 @@ class PassSettings:
 
     Args:
         gram: keep second moments of each activation, shape [channels, channels].
+        attention: keep statistics of what the products inside attention read, as well.
         max_batch_tokens: padded tokens per batch.
         window_texts: texts that are sorted by length together.
         num_threads: CPU threads of ONNX Runtime; None: all cores.
     """
 
     gram: bool = False
+    attention: bool = False
     max_batch_tokens: int = MAX_BATCH_TOKENS
     window_texts: int = WINDOW_TEXTS
     num_threads: int | None = None
@@ -89,7 +91,7 @@ def calibrate(
     progress: Progress = no_progress,
     note: Note = lambda _: None,
 ) -> CalibrationTable:
-    """Run texts through a graph and keep statistics of what its linear layers read.
+    """Run texts through a graph and keep statistics of what its int8 products would read.
 
     Padding is left out of every statistic. The same texts in the same order give the same
     bits, whether the pass ran in one go or went on from its checkpoint.
@@ -106,6 +108,7 @@ def calibrate(
     Raises:
         CalibrationError: if there are no texts, a text does not fit the graph, an activation is
             not finite (names tensor and layer), or the graph has no linear layer.
+        CompileError: an attention is asked for that is no pair of products.
         StorageError: if a checkpoint cannot be written.
     """
     settings = settings or PassSettings()
@@ -113,7 +116,7 @@ def calibrate(
     if checkpoint_dir is not None:
         made_of = _made_of(graph, corpus, settings)
         checkpoint = Checkpoint(checkpoint_dir, made_of, every_s=checkpoint_every_s, note=note)
-    session = open_activations(graph, settings.num_threads)
+    session = open_activations(graph, settings.num_threads, attention=settings.attention)
     one_pass = _Pass(session, corpus, settings, checkpoint, progress)
     try:
         one_pass.run(graph.max_seq_length)
@@ -129,7 +132,12 @@ def calibrate(
 
 def _made_of(graph: OnnxArtifact, corpus: Corpus, settings: PassSettings) -> dict[str, str]:
     """Return everything that a pass's bits depend on, by a word for the user."""
-    pinned = (settings.gram, settings.max_batch_tokens, settings.window_texts)
+    pinned = (
+        settings.gram,
+        settings.attention,
+        settings.max_batch_tokens,
+        settings.window_texts,
+    )
     return {
         "graph": graph.sha256,
         "tokenizer": corpus.tokenizer_sha256,
@@ -162,8 +170,11 @@ class _Pass:
         self._state = (checkpoint.load() if checkpoint is not None else None) or self._empty()
 
     def _empty(self) -> PassState:
-        channels = [one.num_channels for one in self._session.activations]
-        statistics = [StreamingStatistics(size, self._settings.gram) for size in channels]
+        gram = self._settings.gram
+        statistics = [
+            StreamingStatistics(one.num_channels, gram and not one.in_attention)
+            for one in self._session.activations
+        ]
         return PassState(position=Position(), statistics=tuple(statistics))
 
     def run(self, max_length: int) -> None:

@@ -1,4 +1,4 @@
-"""The FP32 graph in ONNX Runtime, cut so that it gives the inputs of its linear layers."""
+"""The FP32 graph in ONNX Runtime, cut so that it gives what its int8 products would read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from targets.errors import CalibrationError
 if TYPE_CHECKING:
     import onnx
 
-Layout = Literal["texts, tokens", "tokens, texts", "texts × tokens", "none"]
+Layout = Literal[
+    "texts, tokens",
+    "tokens, texts",
+    "texts × tokens",
+    "texts, heads, tokens, size",
+    "texts, heads, size, tokens",
+    "none",
+]
 """Where the tokens of a batch lie in a tensor; "none": it does not depend on the padding."""
 
 _PROBE_TEXTS, _PROBE_TOKENS = 2, 3
@@ -27,12 +34,12 @@ _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
-    """A tensor that linear layers read.
+    """A tensor that linear layers or the products of an attention read.
 
     Args:
         name: the ONNX tensor.
-        layers: paths of the layers that read it.
-        num_channels: size of the last axis.
+        layers: paths of the layers or attentions that read it.
+        num_channels: size of the last axis; in an attention heads × size.
         layout: where its tokens lie.
     """
 
@@ -40,6 +47,11 @@ class Activation:
     layers: tuple[str, ...]
     num_channels: int
     layout: Layout
+
+    @property
+    def in_attention(self) -> bool:
+        """Whether an attention reads it: nobody needs its second moments."""
+        return "heads" in self.layout
 
     def rows(self, value: FloatArray, batch: Batch) -> FloatArray:
         """Return one row per token of the batch, without padding.
@@ -51,6 +63,9 @@ class Activation:
         Returns:
             Shape [rows, num_channels], float32.
         """
+        if self.in_attention:
+            order = (0, 2, 1, 3) if self.layout.endswith("size") else (0, 3, 1, 2)
+            value = value.transpose(order)
         flat = value.reshape(-1, self.num_channels)
         if self.layout == "none" or batch.is_token.all():
             return flat
@@ -62,10 +77,15 @@ class Activation:
 class ActivationSession:
     """Runs batches through the graph and returns what its linear layers read."""
 
-    def __init__(self, session: Any, layers: Mapping[str, tuple[str, ...]]) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        session: Any,  # noqa: ANN401
+        layers: Mapping[str, tuple[str, ...]],
+        attention: Mapping[str, tuple[str, Layout]] | None = None,
+    ) -> None:
         self._session = session
         self._inputs = [value.name for value in session.get_inputs()]
-        self.activations = tuple(self._probed(layers))
+        self.activations = (*self._probed(layers), *self._probed_heads(attention or {}))
 
     @property
     def num_values_per_token(self) -> int:
@@ -122,6 +142,26 @@ class ActivationSession:
             for name, value in zip(layers, values, strict=True)
         ]
 
+    def _probed_heads(self, attention: Mapping[str, tuple[str, Layout]]) -> list[Activation]:
+        """Learn heads and sizes; where the tokens lie, the product that reads them says."""
+        shape = (_PROBE_TEXTS, _PROBE_TOKENS)
+        batch = Batch(ids=np.zeros(shape, np.int64), is_token=np.ones(shape, np.bool_))
+        values = self._fetch(list(attention), batch) if attention else []
+        found = []
+        for (name, (path, layout)), value in zip(attention.items(), values, strict=True):
+            at = layout.split(", ").index("tokens")
+            if value.ndim != 4 or (value.shape[0], value.shape[at]) != shape:
+                raise CalibrationError(
+                    f"the attention {path} cannot be calibrated",
+                    why=f"{name} has shape {list(value.shape)}, not [{layout}]",
+                    hint="leave attention in float",
+                )
+            channels = value.size // (_PROBE_TEXTS * _PROBE_TOKENS)
+            found.append(
+                Activation(name=name, layers=(path,), num_channels=channels, layout=layout)
+            )
+        return found
+
 
 def _layout_of(value: NDArray[Any], name: str, layers: tuple[str, ...]) -> Layout:
     texts, tokens = _PROBE_TEXTS, _PROBE_TOKENS
@@ -142,7 +182,9 @@ def _layout_of(value: NDArray[Any], name: str, layers: tuple[str, ...]) -> Layou
     )
 
 
-def open_activations(graph: OnnxArtifact, num_threads: int | None) -> ActivationSession:
+def open_activations(
+    graph: OnnxArtifact, num_threads: int | None, *, attention: bool = False
+) -> ActivationSession:
     """Load the graph with the inputs of its linear layers as the only outputs.
 
     The file is not touched. What is behind the last of these tensors is not computed.
@@ -150,9 +192,11 @@ def open_activations(graph: OnnxArtifact, num_threads: int | None) -> Activation
     Args:
         graph: the FP32 graph; its weights may lie in a second file.
         num_threads: CPU threads; None: all cores.
+        attention: give query, key and value of every attention as well.
 
     Raises:
         CalibrationError: if there is no linear layer, or ONNX Runtime does not load the graph.
+        CompileError: an attention is asked for that is no pair of products.
     """
     import onnx
 
@@ -164,8 +208,9 @@ def open_activations(graph: OnnxArtifact, num_threads: int | None) -> Activation
             why="no MatMul or Gemm with a constant weight lies in front of last_hidden_state",
             hint="export the encoder again",
         )
-    _keep_outputs(model, layers)
-    return ActivationSession(_open(model, graph, num_threads), layers)
+    heads = _attention_readers(model) if attention else {}
+    _keep_outputs(model, [*layers, *heads])
+    return ActivationSession(_open(model, graph, num_threads), layers, heads)
 
 
 def _readers(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
@@ -178,7 +223,20 @@ def _readers(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
     return readers
 
 
-def _keep_outputs(model: onnx.ModelProto, names: Mapping[str, object]) -> None:
+def _attention_readers(model: onnx.ModelProto) -> dict[str, tuple[str, Layout]]:
+    """Return query, key and value of every attention: its path, and where the tokens lie."""
+    from targets.quantization.attention import read_attention
+    from targets.quantization.layers import read_layers
+
+    readers: dict[str, tuple[str, Layout]] = {}
+    for block in read_attention(model, read_layers(model)):
+        readers[block.query] = (block.path, "texts, heads, tokens, size")
+        readers[block.key] = (block.path, "texts, heads, size, tokens")
+        readers[block.value] = (block.path, "texts, heads, tokens, size")
+    return readers
+
+
+def _keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
     import onnx
 
     del model.graph.output[:]

@@ -83,14 +83,7 @@ class Probe:
         Returns:
             Rows in the order given, shape [num_texts, dim], float32.
         """
-        feed = self._feed(plans)
-        order = np.argsort(tokens.lengths, kind="stable")
-        rows: dict[int, NDArray[np.float32]] = {}
-        for batch in _batches(tokens.lengths, order):
-            inputs = _padded(tokens, batch, self._inputs)
-            found = self._session.run([EMBEDDING], feed | inputs)[0]
-            rows.update(zip(batch, found, strict=True))
-        return np.stack([rows[index] for index in range(len(tokens))])
+        return _embedded(self._session, tokens, self._inputs, self._feed(plans))
 
     def _feed(self, plans: Sequence[LayerPlan]) -> Feed:
         feed: Feed = {}
@@ -133,6 +126,27 @@ class Probe:
         if plan.bias is not None and layer.bias is not None:
             feed[layer.bias] = plan.bias.reshape(self._weights[layer.bias].shape)
         return feed
+
+
+def embed_graph(
+    model: onnx.ModelProto, graph: OnnxArtifact, tokens: TokenSequences, num_threads: int
+) -> FloatArray:
+    """Embed texts with a Q/DQ graph, its arithmetic as it is written.
+
+    ONNX Runtime's own integer kernels are kept out: on CPUs without VNNI they add pairs of
+    products with saturation, which the runtime that the graph is for does not.
+
+    Args:
+        model: the graph, its weights in memory.
+        graph: the float graph that it was made from, for its inputs.
+        tokens: at least one text.
+        num_threads: of the session.
+
+    Returns:
+        Rows in the order given, shape [num_texts, dim], float32.
+    """
+    session = _open(model, num_threads, {"session.disable_quant_qdq": "1"})
+    return _embedded(session, tokens, [tensor.name for tensor in graph.inputs], {})
 
 
 def drift(reference: FloatArray, rows: FloatArray) -> float:
@@ -204,15 +218,33 @@ def _switch_nodes(
     ]
 
 
-def _open(model: onnx.ModelProto, num_threads: int) -> Any:  # noqa: ANN401 - untyped
+def _open(
+    model: onnx.ModelProto, num_threads: int, entries: Mapping[str, str] | None = None
+) -> Any:  # noqa: ANN401 - untyped
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.log_severity_level = 3
+    for name, value in (entries or {}).items():
+        options.add_session_config_entry(name, value)
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+
+
+def _embedded(
+    session: Any,  # noqa: ANN401
+    tokens: TokenSequences,
+    names: Sequence[str],
+    feed: Feed,
+) -> FloatArray:
+    order = np.argsort(tokens.lengths, kind="stable")
+    rows: dict[int, NDArray[np.float32]] = {}
+    for batch in _batches(tokens.lengths, order):
+        found = session.run([EMBEDDING], feed | _padded(tokens, batch, names))[0]
+        rows.update(zip(batch, found, strict=True))
+    return np.stack([rows[index] for index in range(len(tokens))])
 
 
 def _batches(lengths: NDArray[np.int64], order: NDArray[np.int64]) -> list[list[int]]:

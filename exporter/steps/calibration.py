@@ -23,7 +23,13 @@ _GIVEN_UP_AFTER_S = 7 * 24 * 3600
 
 
 def calibration_table(
-    work: Workspace, spec: EncoderSpec, graph: OnnxArtifact, tokens: TokenSequences, gram: bool
+    work: Workspace,
+    spec: EncoderSpec,
+    graph: OnnxArtifact,
+    tokens: TokenSequences,
+    gram: bool,
+    *,
+    attention: bool = False,
 ) -> Path:
     """Return the file of a `targets.quantization.table.CalibrationTable`.
 
@@ -33,9 +39,11 @@ def calibration_table(
         graph: the FP32 graph.
         tokens: calibration texts; the table's `corpus_sha256` is their `sha256`.
         gram: keep second moments of activations, shape [channels, channels] each.
+        attention: keep statistics of query, key and value of each attention, as well.
 
     Raises:
-        CalibrationError, StorageError: see `exporter.optimize.calibrate.calibrate`.
+        CalibrationError, CompileError, StorageError: see
+            `exporter.optimize.calibrate.calibrate`.
     """
     corpus = Corpus(
         texts=tokens,
@@ -44,10 +52,12 @@ def calibration_table(
         sha256=tokens.sha256,
         num_texts=len(tokens),
     )
-    return corpus_table(work, graph, corpus, gram)
+    return corpus_table(work, graph, corpus, gram, attention=attention)
 
 
-def corpus_table(work: Workspace, graph: OnnxArtifact, corpus: Corpus, gram: bool) -> Path:
+def corpus_table(
+    work: Workspace, graph: OnnxArtifact, corpus: Corpus, gram: bool, *, attention: bool = False
+) -> Path:
     """Return the file of the calibration table of a corpus of any length.
 
     Raises:
@@ -56,7 +66,7 @@ def corpus_table(work: Workspace, graph: OnnxArtifact, corpus: Corpus, gram: boo
     parts = (
         graph.sha256,
         (corpus.tokenizer_sha256, corpus.sha256, corpus.pad_token_id),
-        gram,
+        (gram, attention),
         tool_versions(_TOOLS),
     )
     # The same key as the entry's: what a run of other code left behind is never gone on with.
@@ -68,7 +78,7 @@ def corpus_table(work: Workspace, graph: OnnxArtifact, corpus: Corpus, gram: boo
         table = calibrate(
             graph,
             corpus,
-            PassSettings(gram=gram, num_threads=work.settings.threads),
+            PassSettings(gram=gram, attention=attention, num_threads=work.settings.threads),
             checkpoint_dir=unfinished,
             progress=progress,
             note=work.reporter.note,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from exporter.deliver.codec import dump_json, load_json
+from exporter.optimize.attention import AttentionTrial
 from exporter.optimize.methods import choose_method, ranges_of
 from exporter.optimize.probe import Probe, drift
 from exporter.optimize.sensitivity import (
@@ -21,7 +23,7 @@ from exporter.optimize.sensitivity import (
 )
 from exporter.steps.calibration import calibration_table
 from exporter.steps.workspace import Workspace, tool_versions
-from exporter.values import EncoderSpec, QuantizationSummary
+from exporter.values import EncoderSpec, MethodScore, QuantizationSummary
 from targets.contract import (
     Hardware,
     LayerOverride,
@@ -36,6 +38,7 @@ from targets.hardware.detect import usable_cores
 from targets.hardware.precisions import adds_pairs_with_saturation
 from targets.hashing import sha256_file
 from targets.lengths import spread_by_length
+from targets.quantization.attention import AttentionPlan
 from targets.quantization.layers import FFN_DOWN, EncoderLayers, match, read_layers
 from targets.quantization.overflow import layers_at_risk, predict_plan
 from targets.quantization.plan import LayerPlan
@@ -244,7 +247,7 @@ def _quantized(
 ) -> Path:
     """Return the cache's folder with the plans of a scheme and how they were found."""
     seen, held_out = hold_out(tokens)
-    table = calibration_table(work, spec, graph, seen, gram=True)
+    table = calibration_table(work, spec, graph, seen, gram=True, attention=scheme.attention)
     saturates = adds_pairs_with_saturation(hardware) and scheme.integers == "U8S8"
 
     def build(folder: Path, progress: Progress) -> None:
@@ -256,21 +259,31 @@ def _quantized(
         if scheme.smoothing != "off" and scheme.calibrator in ("auto", "minmax"):
             copies = choose_copies(model, layers, stored, symmetric=scheme.symmetric)
         model = split_channels(model, layers, copies)
+        num_threads = work.settings.threads or usable_cores()
         search = _Search(
+            trial=partial(
+                AttentionTrial,
+                graph=graph,
+                model=model,
+                layers=layers,
+                table=stored,
+                held_out=held_out,
+                num_threads=num_threads,
+            ),
             preparation=Preparation(model, layers, split_table(stored, layers, copies)),
             probe=Probe(
                 graph,
                 model,
                 layers,
                 signed=scheme.integers.startswith("S"),
-                num_threads=work.settings.threads or usable_cores(),
+                num_threads=num_threads,
             ),
             table=split_table(stored, layers, copies),
             table_sha256=stored.sha256,
             held_out=held_out,
         )
-        plans, summary = search.run(scheme, reduce_range=saturates, progress=progress)
-        save_prepared(Prepared(plans=plans, copies=copies), folder / _PLANS)
+        found, summary = search.run(scheme, reduce_range=saturates, progress=progress)
+        save_prepared(replace(found, copies=copies), folder / _PLANS)
         (folder / _SUMMARY).write_bytes(dump_json(summary))
 
     parts = (
@@ -299,17 +312,18 @@ def hold_out(tokens: TokenSequences) -> tuple[TokenSequences, TokenSequences]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Search:
-    """Tries methods and layers on held-out texts."""
+    """Tries methods, layers and attention on held-out texts."""
 
     preparation: Preparation
     probe: Probe
+    trial: Callable[..., AttentionTrial]
     table: CalibrationTable
     table_sha256: str
     held_out: TokenSequences
 
     def run(
         self, scheme: QdqScheme, *, reduce_range: bool, progress: Progress
-    ) -> tuple[tuple[LayerPlan, ...], QuantizationSummary]:
+    ) -> tuple[Prepared, QuantizationSummary]:
         """Return the plans of the method that keeps most, and all that was found."""
         reference = self.probe.embed(self.held_out)
         tried: dict[Method, tuple[LayerPlan, ...]] = {}
@@ -324,6 +338,10 @@ class _Search:
         sensitivity = measure_sensitivity(
             self.probe, few, self.probe.embed(few), plans, progress=progress
         )
+        attention: tuple[AttentionPlan, ...] = ()
+        ranges: tuple[MethodScore, ...] = ()
+        if scheme.attention:
+            attention, ranges = self.trial(reference=reference).choose(plans, scheme.calibrator)
         summary = QuantizationSummary(
             method=method.words,
             scores=scores,
@@ -334,8 +352,9 @@ class _Search:
             drift=drift(reference, self.probe.embed(self.held_out, plans)),
             reduced=tuple(plan.layer.path for plan in plans if plan.reduce_range),
             sensitivity=sensitivity,
+            attention=ranges,
         )
-        return plans, summary
+        return Prepared(plans=plans, attention=attention), summary
 
     def _within_range(
         self,

@@ -9,6 +9,7 @@ from targets.contract.artifacts import (
     CompiledArtifact,
     CompileRequest,
 )
+from targets.contract.attention import QuantizesAttention
 from targets.contract.graph import (
     OnnxArtifact,
     TensorSpec,
@@ -96,6 +97,7 @@ __all__ = [
     "Progress",
     "QdqScheme",
     "Quantizer",
+    "QuantizesAttention",
     "Recipe",
     "RunPlan",
     "Runner",

@@ -49,6 +49,7 @@ class QdqScheme:
         reduce_range: layers (globs on module paths) whose weights keep seven bits, so that
             pairs of products cannot saturate 16 bits on CPUs without VNNI.
         trained: integers and biases went through quantization-aware training.
+        attention: the two products inside each attention are int8 as well.
     """
 
     integers: IntegerScheme = "U8S8"
@@ -58,6 +59,7 @@ class QdqScheme:
     correction: Switch = "auto"
     reduce_range: tuple[str, ...] = ()
     trained: bool = False
+    attention: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,11 +30,15 @@ Divisor = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fold:
-    """A divisor that goes into a layer (`value`) or into stored vectors (`vectors`)."""
+    """A divisor that goes into a layer (`value`) or into stored vectors (`vectors`).
+
+    `mix` is the product of probabilities and values behind the layer.
+    """
 
     node: str
     divisor: Divisor
     value: LinearLayer | None = None
+    mix: str = ""
     vectors: tuple[str, ...] = ()
 
 
@@ -60,6 +64,7 @@ def fold_divisors(
     changed.CopyFrom(model)
     tensors = {one.name: one for one in changed.graph.initializer}
     layers = {one.layer.node: one for one in plan.layers}
+    attention = {one.block.mix: one for one in plan.attention}
     done: set[str] = set()
     for fold in folds:
         layers[fold.node] = replace(layers[fold.node], divisor=None)
@@ -69,8 +74,11 @@ def fold_divisors(
                 done.add(name)
         if fold.value is not None:
             _divide_layer(fold.value, fold.divisor, layers, tensors)
+        if fold.mix in attention:
+            attention[fold.mix] = attention[fold.mix].divided(fold.divisor)
     paths = tuple(layers[fold.node].layer.path for fold in folds)
-    return changed, replace(plan, layers=tuple(layers.values())), paths
+    folded = replace(plan, layers=tuple(layers.values()), attention=tuple(attention.values()))
+    return changed, folded, paths
 
 
 def _fold_of(
@@ -78,26 +86,29 @@ def _fold_of(
 ) -> _Fold | None:
     if one.divisor is None or not np.all(np.isfinite(one.divisor) & (one.divisor > 0)):
         return None
-    value = _value_layer(one.layer, index, linears)
+    mix, value = _value_layer(one.layer, index, linears)
     if value is not None and len(one.divisor) == _fan_out(value, index):
-        return _Fold(node=one.layer.node, divisor=one.divisor, value=value)
+        return _Fold(node=one.layer.node, divisor=one.divisor, value=value, mix=mix)
     vectors = _norm_vectors(one, plan.layers, index)
     return _Fold(node=one.layer.node, divisor=one.divisor, vectors=vectors) if vectors else None
 
 
 def _value_layer(
     layer: LinearLayer, index: GraphIndex, linears: dict[str, LinearLayer]
-) -> LinearLayer | None:
-    """Return the layer whose output channels arrive one by one at this layer's input."""
+) -> tuple[str, LinearLayer | None]:
+    """Return the layer whose output channels arrive one by one at this layer's input.
+
+    With it, the node that multiplies them by the attention's probabilities.
+    """
     product = _up(layer.activation, index, ("Reshape", "Transpose", "MatMul"))
     if product is None:
-        return None
+        return "", None
     above = _up(product.input[1], index, ("Transpose", "Reshape"))
     value = linears.get(above.input[0]) if above is not None else None
     if value is None or value.transposed or not _read_once(value.output, index):
-        return None
+        return "", None
     own = [value.weight, *([] if value.bias is None else [value.bias])]
-    return value if all(_read_once(name, index) for name in own) else None
+    return product.name, value if all(_read_once(name, index) for name in own) else None
 
 
 def _up(name: str, index: GraphIndex, kinds: Sequence[str]) -> onnx.NodeProto | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from targets.contract import IntegerScheme
 from targets.errors import CompileError
+from targets.quantization.attention import AttentionPlan
 from targets.quantization.calibrators import Range
 from targets.quantization.integers import largest_weight_integer, round_weight, weight_scale
 from targets.quantization.layers import LinearLayer
@@ -52,10 +53,12 @@ class QdqPlan:
     Args:
         layers: each linear layer at most once; the others stay in float.
         embeddings: how tables of at least `embeddings_qdq.LARGE_TABLE` rows are stored.
+        attention: each attention at most once; the others stay in float.
     """
 
     layers: tuple[LayerPlan, ...]
     embeddings: Literal["float32", "float16", "int8"] = "float32"
+    attention: tuple[AttentionPlan, ...] = ()
 
 
 def rounded_weight(

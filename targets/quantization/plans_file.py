@@ -14,13 +14,14 @@ import onnx
 from numpy.typing import NDArray
 
 from targets.errors import CalibrationError
+from targets.quantization.attention import AttentionBlock, AttentionPlan
 from targets.quantization.calibrators import Range
 from targets.quantization.layers import EncoderLayers, LinearLayer, read_layers
 from targets.quantization.plan import LayerPlan
 from targets.quantization.splitting import split_channels
 
-VERSION = 1
-_COPIES = "copies."
+VERSION = 2
+_COPIES, _VALUES = "copies.", "values."
 _NO_PLANS = (
     OSError,
     EOFError,
@@ -32,6 +33,7 @@ _NO_PLANS = (
     CalibrationError,
 )
 """What reading arrays, JSON and fields of another file may raise."""
+_OPERANDS = ("query", "key", "value")
 _ARRAYS = ("divisor", "weight", "weight_scale", "weight_integers", "bias")
 
 
@@ -42,10 +44,12 @@ class Prepared:
     Args:
         plans: one for each linear layer of the widened graph.
         copies: see `splitting.split_channels`; empty: the graph stays as it is.
+        attention: one for each attention where the scheme asks for them.
     """
 
     plans: tuple[LayerPlan, ...]
     copies: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    attention: tuple[AttentionPlan, ...] = ()
 
 
 def apply_copies(graph: Path, prepared: Prepared) -> tuple[onnx.ModelProto, EncoderLayers]:
@@ -80,7 +84,10 @@ def save_prepared(prepared: Prepared, path: Path) -> None:
             value = getattr(plan, name)
             if value is not None:
                 arrays[f"{number}.{name}"] = value
-    text = json.dumps({"version": VERSION, "plans": described})
+    for number, block in enumerate(prepared.attention):
+        arrays[f"{_VALUES}{number}"] = block.value_absmax
+    attention = [_described(one) for one in prepared.attention]
+    text = json.dumps({"version": VERSION, "plans": described, "attention": attention})
     np.savez(path, allow_pickle=False, about=np.frombuffer(text.encode(), np.uint8), **arrays)
 
 
@@ -106,11 +113,30 @@ def load_prepared(path: Path) -> Prepared:
                     for name, copies in arrays.items()
                     if name.startswith(_COPIES)
                 },
+                attention=tuple(
+                    _attention(one, arrays[f"{_VALUES}{number}"])
+                    for number, one in enumerate(about["attention"])
+                ),
             )
     except _NO_PLANS as error:
         raise CalibrationError(
             f"{path} does not hold plans of layers", why=str(error), hint="prepare them again"
         ) from error
+
+
+def _described(plan: AttentionPlan) -> dict[str, Any]:
+    return {
+        "block": asdict(plan.block),
+        **{name: asdict(getattr(plan, name)) for name in _OPERANDS},
+    }
+
+
+def _attention(about: dict[str, Any], value_absmax: NDArray[np.float32]) -> AttentionPlan:
+    return AttentionPlan(
+        block=AttentionBlock(**about["block"]),
+        value_absmax=value_absmax,
+        **{name: Range(**about[name]) for name in _OPERANDS},
+    )
 
 
 def _plan(about: dict[str, Any], number: int, arrays: dict[str, NDArray[Any]]) -> LayerPlan:

@@ -2,10 +2,11 @@
 
 Each planned layer reads its activation through QuantizeLinear and DequantizeLinear, one pair for
 all readers with the same range, and its weight through a DequantizeLinear over a stored integer
-matrix with one scale for each output channel. Products, biases, residuals, LayerNorm, attention
-and everything behind `last_hidden_state` stay in float. Measured with TensorRT for RTX 1.7: so all
-products run in int8 and attention is fused; Q/DQ behind products or on softmax breaks the fusion,
-per-tensor weights the merging of query, key and value.
+matrix with one scale for each output channel. Products, biases, residuals, LayerNorm and
+everything behind `last_hidden_state` stay in float, and attention too, unless all four operands of
+its products are planned. Measured with TensorRT for RTX 1.7: so all products run in int8 and
+attention is fused; Q/DQ behind products or on softmax alone breaks the fusion, per-tensor weights
+the merging of query, key and value.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from targets.errors import CompileError
+from targets.quantization.attention import AttentionPlan
 from targets.quantization.editing import GraphEditor
 from targets.quantization.embeddings_qdq import store_embeddings
 from targets.quantization.folding import fold_divisors
-from targets.quantization.graph import attribute, opset_version, to_floats
+from targets.quantization.graph import GraphIndex, attribute, opset_version, to_floats
 from targets.quantization.integers import (
     UNSIGNED_SHIFT,
     TensorParameters,
@@ -46,10 +48,13 @@ def insert_qdq(model: onnx.ModelProto, plan: QdqPlan) -> onnx.ModelProto:
     _require_float_graph(model)
     known = {layer.node: layer for layer in read_layers(model).linears}
     _require_fitting(plan, known)
+    _require_attention(plan, GraphIndex(model.graph))
     model, plan, _ = fold_divisors(model, plan)
     writer = _Writer(model)
     for one in sorted(plan.layers, key=lambda one: writer.editor.position(one.layer.node)):
         writer.write(one)
+    for block in plan.attention:
+        writer.write_attention(block, _float_type(model))
     if plan.embeddings != "float32":
         store_embeddings(writer.editor, read_layers(model).embeddings, plan.embeddings)
     return writer.editor.finish()
@@ -86,6 +91,24 @@ def _require_fitting(plan: QdqPlan, known: dict[str, LinearLayer]) -> None:
         seen.add(node)
 
 
+def _require_attention(plan: QdqPlan, index: GraphIndex) -> None:
+    for block in (one.block for one in plan.attention):
+        for name, place, tensor in block.operands:
+            node = index.nodes.get(name)
+            if node is None or list(node.input)[place : place + 1] != [tensor]:
+                raise CompileError(
+                    f"the plan's attention {block.path!r} is not in the graph",
+                    why=f"no node {name!r} reads {tensor!r} as input {place}",
+                    hint="make the plan from read_attention of the graph that is quantized",
+                )
+
+
+def _float_type(model: onnx.ModelProto) -> np.dtype[np.floating]:
+    """Return the type that the transformer computes in: that of its first linear weight."""
+    tensors = GraphIndex(model.graph).tensors
+    return to_floats(tensors[read_layers(model).linears[0].weight]).dtype
+
+
 class _Writer:
     """Writes one layer after the other; what several of them share is written once."""
 
@@ -107,6 +130,13 @@ class _Writer:
         if plan.bias is not None:
             self._bias(plan, plan.bias.astype(values.dtype))
 
+    def write_attention(self, plan: AttentionPlan, dtype: np.dtype[np.floating]) -> None:
+        """Put a pair in front of each operand of both products."""
+        block = plan.block
+        for (name, place, tensor), chosen in zip(block.operands, plan.ranges, strict=True):
+            parameters = activation_parameters(chosen, "S8S8", symmetric=True, dtype=dtype)
+            self.editor.node(name).input[place] = self._pair(block.path, name, tensor, parameters)
+
     # -------------------------------------------------------------------- activations
 
     def _activation(self, plan: LayerPlan, parameters: TensorParameters) -> str:
@@ -119,7 +149,8 @@ class _Writer:
         )
         if key not in self._activations:
             source = plan.layer.activation if divisor is None else self._smoothed(plan, divisor)
-            self._activations[key] = self._pair(plan.layer, source, parameters)
+            place = plan.layer
+            self._activations[key] = self._pair(place.path, place.node, source, parameters)
         return self._activations[key]
 
     def _smoothed(self, plan: LayerPlan, divisor: NDArray[np.float32]) -> str:
@@ -137,19 +168,15 @@ class _Writer:
         editor.describe(result, layer.activation, elem_type)
         return result
 
-    def _pair(self, layer: LinearLayer, name: str, parameters: TensorParameters) -> str:
+    def _pair(self, path: str, node: str, name: str, parameters: TensorParameters) -> str:
+        """Insert a pair for a tensor in front of a node; return the tensor behind it."""
         editor = self.editor
         scale = editor.store(f"{name}_scale", parameters.scale)
         zero_point = editor.store(f"{name}_zero_point", parameters.zero_point)
         quantized = editor.unique(f"{name}_quantized")
         result = editor.unique(f"{name}_dequantized")
-        place = layer.node
-        editor.insert(
-            "QuantizeLinear", layer.path, (name, scale, zero_point), quantized, before=place
-        )
-        editor.insert(
-            "DequantizeLinear", layer.path, (quantized, scale, zero_point), result, before=place
-        )
+        editor.insert("QuantizeLinear", path, (name, scale, zero_point), quantized, before=node)
+        editor.insert("DequantizeLinear", path, (quantized, scale, zero_point), result, before=node)
         editor.describe(quantized, name, _elem_type(parameters.zero_point))
         editor.describe(result, name, _elem_type(parameters.scale))
         return result

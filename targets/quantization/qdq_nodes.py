@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from targets.errors import CompileError
+from targets.quantization.attention import AttentionBlock
 from targets.quantization.graph import GraphIndex, to_array
 from targets.quantization.layers import EncoderLayers, LinearLayer
 
@@ -25,6 +26,7 @@ class QdqNodes:
         layers: from `read_layers` of the float graph.
         expected: paths of the layers that must be int8.
         symmetric: no zero points, no unsigned integers.
+        attention: whose products must be int8.
 
     Raises:
         CompileError: an expected path is no layer, or a node has no name of its own.
@@ -37,8 +39,11 @@ class QdqNodes:
         expected: Sequence[str],
         *,
         symmetric: bool,
+        attention: Sequence[AttentionBlock] = (),
     ) -> None:
         self.model = model
+        self.attention = tuple(attention)
+        self.products = {name for one in attention for name in (one.scores, one.mix)}
         self.symmetric = symmetric
         self.index = GraphIndex(model.graph)
         self.layers = layers

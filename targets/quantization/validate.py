@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 import onnx
 
 from targets.errors import CompileError
+from targets.quantization.attention import AttentionBlock
+from targets.quantization.attention_rules import attention_findings
 from targets.quantization.graph import opset_version
 from targets.quantization.layers import EncoderLayers, hidden_state
 from targets.quantization.qdq import MIN_OPSET
@@ -40,6 +42,7 @@ def validate_qdq(
     expected: Sequence[str],
     *,
     symmetric: bool,
+    attention: Sequence[AttentionBlock] = (),
 ) -> None:
     """Check a quantized graph against every rule.
 
@@ -48,14 +51,16 @@ def validate_qdq(
         layers: from `read_layers` of the float graph that it was made from.
         expected: paths of the linear layers that must be int8; all others must not.
         symmetric: no zero points, no unsigned integers.
+        attention: whose products must be int8; all others must not.
 
     Raises:
         CompileError: names the first node that breaks a rule, and the rule.
     """
     _raise_first(_opset(model))
     _raise_first(_order(model))
-    nodes = QdqNodes(model, layers, expected, symmetric=symmetric)
-    for findings in (_operators, _head, _placement, _shared, parameter_findings, _coverage):
+    nodes = QdqNodes(model, layers, expected, symmetric=symmetric, attention=attention)
+    rules = (_operators, _head, _placement, _shared, parameter_findings, _coverage)
+    for findings in (*rules, attention_findings):
         _raise_first(findings(nodes))
 
 
@@ -116,7 +121,7 @@ def _head(nodes: QdqNodes) -> Iterator[Finding]:
 
 
 def _placement(nodes: QdqNodes) -> Iterator[Finding]:
-    """Find Q/DQ anywhere but in front of linear layers."""
+    """Find Q/DQ anywhere but in front of linear layers and of the products of attention."""
     for node in nodes.all():
         if node.op_type == Q:
             yield from _misplaced_quantizer(nodes, node)
@@ -141,6 +146,8 @@ def _misplaced_quantizer(nodes: QdqNodes, node: onnx.NodeProto) -> Iterator[Find
 def _misplaced_readers(nodes: QdqNodes, node: onnx.NodeProto) -> Iterator[Finding]:
     wanted = 1 if nodes.is_weight(node) else 0
     for reader, place in nodes.readers(node.output[0]):
+        if reader.name in nodes.products and wanted == 0:
+            continue
         if reader.name not in nodes.by_node or place != wanted:
             yield Finding(
                 node=node.name,

@@ -12,7 +12,7 @@ from targets.contract import ArtifactFile, Structure
 from targets.errors import CompileError, StorageError
 from targets.tensorrt.build_plan import BuildPlan
 from targets.tensorrt.engine import Engine
-from targets.tensorrt.inspection import LINEAR, Asked, read_layers_list, structure_of
+from targets.tensorrt.inspection import FUSED, LINEAR, Asked, read_layers_list, structure_of
 
 if TYPE_CHECKING:
     import onnx
@@ -60,28 +60,35 @@ def write_structure(folder: Path, engine: Engine, asked: Asked, source: str) -> 
     """Write what the compiler made of a graph, if all of its int8 really is.
 
     Raises:
-        CompileError: fewer linear layers run in int8 than were quantized.
+        CompileError: fewer linear layers or attentions run in int8 than were quantized.
         StorageError: the file cannot be written.
     """
     found = structure_of(read_layers_list(engine.log), asked.linear, asked.attention, source)
-    require_int8(found, asked.num_int8)
+    require_int8(found, asked.num_int8, asked.num_int8_attentions)
     return write_text(folder / STRUCTURE_FILE, json.dumps(asdict(found), indent=1))
 
 
-def require_int8(found: Structure, num_int8: int) -> None:
-    """Refuse an engine in which fewer linear layers run in int8 than were quantized.
+def require_int8(found: Structure, num_int8: int, num_int8_attentions: int = 0) -> None:
+    """Refuse an engine in which fewer layers run in int8 than were quantized.
+
+    Args:
+        found: what the engine is made of.
+        num_int8: linear layers that were quantized.
+        num_int8_attentions: attentions that were; each must be one kernel that takes int8.
 
     Raises:
         CompileError: says how many.
     """
-    ran = sum(row.count for row in found.rows if (row.op_type, row.dtype) == (LINEAR, "int8"))
-    if ran < num_int8:
-        rows = [f"{row.count} {row.op_type} in {row.dtype}" for row in found.rows]
-        raise CompileError(
-            f"{ran} of {num_int8} linear layers run in int8",
-            why=f"{found.source}: {', '.join(rows)}",
-            hint="Q/DQ was not fused into the products; see docs/tensorrt.md",
-        )
+    asked = ((LINEAR, num_int8, "linear layers"), (FUSED, num_int8_attentions, "attentions"))
+    for kind, wanted, words in asked:
+        ran = sum(row.count for row in found.rows if (row.op_type, row.dtype) == (kind, "int8"))
+        if ran < wanted:
+            rows = [f"{row.count} {row.op_type} in {row.dtype}" for row in found.rows]
+            raise CompileError(
+                f"{ran} of {wanted} {words} run in int8",
+                why=f"{found.source}: {', '.join(rows)}",
+                hint="Q/DQ was not fused into the products; see docs/tensorrt.md",
+            )
 
 
 def read_plan(path: Path) -> BuildPlan:
@@ -100,7 +107,13 @@ def read_asked(path: Path) -> Asked:
     try:
         values = json.loads(path.read_text("utf-8"))
         names = {name: tuple(values[name]) for name in ("linear", "attention")}
-        return Asked(num_int8=int(values["num_int8"]), **names)
+        return Asked(
+            num_int8=int(values["num_int8"]),
+            num_int8_attentions=int(
+                values.get("num_int8_attentions", 0)
+            ),  # older bundles say nothing
+            **names,
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"{path} cannot be read", why=str(error), hint="prepare the bundle again"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
-from targets.contract import CompileRequest
+from targets.contract import CompileRequest, Recipe
 from targets.errors import CompileError, StorageError
+from targets.quantization.attention import AttentionPlan
 from targets.quantization.layers import EncoderLayers, read_layers
 from targets.quantization.overrides import quantized_layers
 from targets.quantization.plan import QdqPlan
-from targets.quantization.plans_file import apply_copies, load_prepared
+from targets.quantization.plans_file import Prepared, apply_copies, load_prepared
 from targets.quantization.qdq import insert_qdq
 from targets.quantization.validate import validate_qdq
 from targets.tensorrt.half import to_half
@@ -21,12 +23,25 @@ _MAX_FILE_BYTES = 2**31 - 2**24
 """Protocol buffers end at 2 GiB; larger weights lie in `<file>_data` beside the graph."""
 
 
-def build_graph(request: CompileRequest) -> tuple[onnx.ModelProto, EncoderLayers, int]:
-    """Build the graph of one recipe: float16 first, then Q/DQ with float16 scales.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltGraph:
+    """A graph as TensorRT is given it.
 
-    Returns:
-        The graph; its layers, by the names that the float graph has; how many of the linear
-        layers are int8.
+    Args:
+        model: the graph.
+        layers: by the names that the float graph has.
+        num_int8: how many of the linear layers are int8.
+        num_int8_attentions: how many of the attentions are.
+    """
+
+    model: onnx.ModelProto
+    layers: EncoderLayers
+    num_int8: int = 0
+    num_int8_attentions: int = 0
+
+
+def build_graph(request: CompileRequest) -> BuiltGraph:
+    """Build the graph of one recipe: float16 first, then Q/DQ with float16 scales.
 
     Raises:
         CompileError: the recipe cannot be built, its plans are missing or do not fit.
@@ -38,7 +53,7 @@ def build_graph(request: CompileRequest) -> tuple[onnx.ModelProto, EncoderLayers
     half = recipe.float_precision == "float16"
     if recipe.quantizer == "none":
         model = _load(request.graph.path)
-        return (to_half(model) if half else model), read_layers(model), 0
+        return BuiltGraph(model=to_half(model) if half else model, layers=read_layers(model))
     if request.plans is None:
         raise CompileError(
             f"recipe {recipe.name!r} needs calibrated layers", hint="run `exporter export`"
@@ -47,10 +62,27 @@ def build_graph(request: CompileRequest) -> tuple[onnx.ModelProto, EncoderLayers
     model, layers = apply_copies(request.graph.path, prepared)
     chosen = {layer.node: layer.path for layer in quantized_layers(recipe, layers)}
     plans = tuple(plan for plan in prepared.plans if plan.layer.node in chosen)
+    attention = _attention_of(recipe, prepared)
+    plan = QdqPlan(layers=plans, attention=attention)
     # scales take the type of the tensor, so the graph is float16 before Q/DQ goes in
-    quantized = insert_qdq(to_half(model) if half else model, QdqPlan(layers=plans))
-    validate_qdq(quantized, layers, list(chosen.values()), symmetric=True)
-    return quantized, layers, len(plans)
+    quantized = insert_qdq(to_half(model) if half else model, plan)
+    paths, blocks = list(chosen.values()), [one.block for one in attention]
+    validate_qdq(quantized, layers, paths, symmetric=True, attention=blocks)
+    return BuiltGraph(
+        model=quantized, layers=layers, num_int8=len(plans), num_int8_attentions=len(attention)
+    )
+
+
+def _attention_of(recipe: Recipe, prepared: Prepared) -> tuple[AttentionPlan, ...]:
+    if recipe.scheme is None or not recipe.scheme.attention:
+        return ()
+    if not prepared.attention:
+        raise CompileError(
+            f"recipe {recipe.name!r} needs calibrated attention",
+            why="the plans hold linear layers only",
+            hint="run `exporter export --attention-int8`",
+        )
+    return prepared.attention
 
 
 def save_graph(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:

@@ -65,11 +65,13 @@ class Asked:
         linear: the linear layers.
         attention: the products inside attention, two for each.
         num_int8: how many of the linear layers were quantized.
+        num_int8_attentions: how many of the attentions were.
     """
 
     linear: tuple[str, ...]
     attention: tuple[str, ...]
     num_int8: int
+    num_int8_attentions: int = 0
 
 
 def read_layers_list(log: Iterable[str]) -> tuple[Layer, ...]:

@@ -65,6 +65,8 @@ def _why_refused(recipe: Recipe) -> str:
         return f"precision {recipe.precision} by quantizer {recipe.quantizer!r} cannot be built"
     if recipe.scheme is None or not recipe.scheme.symmetric or recipe.scheme.integers != "S8S8":
         return "TensorRT takes signed integers without zero points only (S8S8, symmetric)"
+    if recipe.scheme.attention and recipe.float_precision != FLOAT16:
+        return f"attention is fused in int8 beside float16 only, not {recipe.float_precision}"
     if recipe.float_precision not in _STORED:
         return f"layers that are not int8 run in float16 or float32, not {recipe.float_precision}"
     if recipe.embeddings not in _STORED:

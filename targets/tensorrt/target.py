@@ -114,6 +114,16 @@ class TensorRtTarget:
         """Return the recipes for this GPU, the FP32 baseline first."""
         return recipes_for(hardware)
 
+    def with_int8_attention(self, recipe: Recipe, graph: OnnxArtifact) -> Recipe:
+        """Return an int8 recipe with attention in int8 too; see `targets.tensorrt.attention`.
+
+        Raises:
+            ConfigError: TensorRT would not fuse this graph's attention in int8.
+        """
+        from targets.tensorrt.attention import with_int8_attention  # imports onnx
+
+        return with_int8_attention(recipe, graph)
+
     # ---------------------------------------------------------------------- preparation
 
     def lacking_to_prepare(self) -> tuple[str, ...]:
@@ -169,8 +179,8 @@ class TensorRtTarget:
 
         started = time.perf_counter()
         folder = request.output_dir
-        model, layers, num_int8 = build_graph(request)
-        paths = save_graph(model, folder / f"model_{_file_stem(request.recipe)}.onnx")
+        built = build_graph(request)
+        paths = save_graph(built.model, folder / f"model_{_file_stem(request.recipe)}.onnx")
         plan = BuildPlan(
             graph=paths[0].name,
             inputs=tuple(tensor.name for tensor in request.graph.inputs),
@@ -179,13 +189,15 @@ class TensorRtTarget:
             timing_cache=TRTEXEC_TIMINGS,
         )
         asked = Asked(
-            linear=tuple(layer.node for layer in layers.linears),
-            attention=tuple(layers.attention),
-            num_int8=num_int8,
+            linear=tuple(layer.node for layer in built.layers.linears),
+            attention=tuple(built.layers.attention),
+            num_int8=built.num_int8,
+            num_int8_attentions=built.num_int8_attentions,
         )
         files = [artifact_file(path, on_device=self._graph_on_device) for path in paths]
         files += self._write_build(folder, plan)
-        files += [write_cache(folder, model)] if num_int8 and self._has_calibrators else []
+        if built.num_int8 and self._has_calibrators:
+            files.append(write_cache(folder, built.model))
         files.append(write_text(folder / ASKED_FILE, json.dumps(asdict(asked), indent=1)))
         if not only_without_float32(request.hardware, request.recipe):
             files += self._compiled(folder, paths[0], plan, asked)

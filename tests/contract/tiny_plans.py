@@ -9,6 +9,7 @@ import onnx
 from exporter.optimize.calibrate import Corpus, PassSettings, calibrate
 from targets.contract import OnnxArtifact, QdqScheme, TokenSequences
 from targets.hardware.precisions import adds_pairs_with_saturation
+from targets.quantization.attention import plan_attention, read_attention
 from targets.quantization.layers import read_layers
 from targets.quantization.plans_file import Prepared, save_prepared
 from targets.quantization.prepare import Method, Preparation
@@ -17,7 +18,7 @@ from targets.registry import open_device
 
 
 def calibrated_table(
-    graph: OnnxArtifact, tokens: TokenSequences, *, gram: bool = True
+    graph: OnnxArtifact, tokens: TokenSequences, *, gram: bool = True, attention: bool = False
 ) -> CalibrationTable:
     """Statistics of every layer's input over the texts."""
     corpus = Corpus(
@@ -26,15 +27,20 @@ def calibrated_table(
         tokenizer_sha256="t",
         sha256=tokens.sha256,
     )
-    return calibrate(graph, corpus, PassSettings(gram=gram, num_threads=1))
+    return calibrate(graph, corpus, PassSettings(gram=gram, attention=attention, num_threads=1))
 
 
 def write_plans(path: Path, graph: OnnxArtifact, tokens: TokenSequences, scheme: QdqScheme) -> Path:
     """Smooth, round with compensation, and write the plans of all layers; the path again."""
     model = onnx.load(graph.path)
-    preparation = Preparation(model, read_layers(model), calibrated_table(graph, tokens))
+    layers = read_layers(model)
+    table = calibrated_table(graph, tokens, attention=scheme.attention)
+    preparation = Preparation(model, layers, table)
     method = Method(integers=scheme.integers, symmetric=scheme.symmetric)
     saturates = adds_pairs_with_saturation(open_device("local").hardware())
     plans = preparation.plans(method, reduce_range=lambda _: saturates and not scheme.symmetric)
-    save_prepared(Prepared(plans=plans), path)
+    attention = (
+        plan_attention(read_attention(model, layers), table, "minmax") if scheme.attention else ()
+    )
+    save_prepared(Prepared(plans=plans, attention=attention), path)
     return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from exporter.deliver.report import figures
 from exporter.deliver.report.layer_groups import LayerCost, layer_costs
 from exporter.deliver.report.markup import bullets, code, escape, table
@@ -32,6 +34,8 @@ def _items(summary: QuantizationSummary) -> list[str]:
         "1 − mean cosine with FP32",
         f"{escape(summary.method)}: drift {figures.drift(summary.drift)} with all layers in int8",
     ]
+    if summary.attention:
+        items.append(_attention(summary.attention))
     if summary.reduced:
         shown = ", ".join(_layer(path, in_table=False) for path in summary.reduced[:_MAX_LAYERS])
         left = len(summary.reduced) - _MAX_LAYERS
@@ -50,6 +54,12 @@ def _training(done: TrainingSummary) -> str:
         f"texts ({escape(done.texts)}): drift {after} on {done.num_held_out} held-out texts, "
         f"{before} before; {what_for}"
     )
+
+
+def _attention(ranges: Sequence[MethodScore]) -> str:
+    chosen, *others = (f"{escape(one.method)} {figures.drift(one.drift)}" for one in ranges)
+    beside = f"; others: {', '.join(others)}" if others else ""
+    return f"attention in int8, ranges and drift with all layers in int8: {chosen}{beside}"
 
 
 def _methods(summary: QuantizationSummary) -> str:

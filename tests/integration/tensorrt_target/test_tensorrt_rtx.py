@@ -150,7 +150,8 @@ def test_an_engine_without_its_int8_is_refused(tiny, tmp_path, monkeypatch):
     import targets.tensorrt.graph as module
 
     half = module.build_graph
-    monkeypatch.setattr(module, "build_graph", lambda request: (*half(float_of(request))[:2], 12))
+    fake = lambda request: replace(half(float_of(request)), num_int8=12)  # noqa: E731
+    monkeypatch.setattr(module, "build_graph", fake)
 
     def float_of(request: CompileRequest) -> CompileRequest:
         return replace(request, recipe=RECIPES[FLOAT16], plans=None)

@@ -1,13 +1,16 @@
 """`report.md`: what a release manager reads, also when the texts are hostile."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deliver_records import CASES, HOSTILE, RIGHT_TO_LEFT
+from deliver_records import CASES, HOSTILE, QUANTIZATION, RIGHT_TO_LEFT
 from markdown_it import MarkdownIt
 
 from exporter.deliver.report import document_of, parse_report, plots_of, to_json, to_markdown
+from exporter.deliver.report.markdown_quantization import quantization_section
+from exporter.values import MethodScore
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -147,3 +150,17 @@ def test_hostile_texts_are_shown_and_not_obeyed():
     assert any(content.startswith("<script>alert(1)</script>") for content in shown)
     assert f"\u2068{RIGHT_TO_LEFT}\u2069" in shown
     assert HOSTILE not in text
+
+
+def test_attention_in_int8_is_told_with_what_it_was_compared_with():
+    def section(attention: tuple[MethodScore, ...]) -> str:
+        return quantization_section(replace(QUANTIZATION, attention=attention), "one")
+
+    mse, minmax = (
+        MethodScore(method=name, drift=drift, chosen=name == "mse")
+        for name, drift in (("mse", 0.0037), ("minmax", 0.0039))
+    )
+    line = "attention in int8, ranges and drift with all layers in int8: mse 3.7e-3"
+    assert f"{line}; others: minmax 3.9e-3\n" in section((mse, minmax))
+    assert f"{line}\n" in section((mse,))
+    assert "attention in int8" not in section(())

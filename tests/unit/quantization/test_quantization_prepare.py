@@ -434,7 +434,7 @@ def test_what_is_no_file_of_plans_is_refused(preparation, tmp_path: Path, kind: 
     assert str(path) in caught.value.what
     assert caught.value.hint == "prepare them again"
     if kind == "version":
-        assert "version 2, this program reads 1" in caught.value.why
+        assert "version 3, this program reads 2" in caught.value.why
 
 
 def test_plans_of_another_graph_do_not_fit(preparation, tmp_path: Path) -> None:
