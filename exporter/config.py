@@ -20,6 +20,7 @@ from targets.contract import PRECISIONS, Calibrator, Precision, Switch
 from targets.errors import ConfigError
 
 EmbeddingsPrecision = Literal["float32", "float16", "int8"]
+CudaApi = Literal["cuda-bindings", "pycuda"]
 _LAYER_EXAMPLE = "encoder.layer.0.*=float32"
 _FROZEN = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
@@ -148,6 +149,7 @@ class Settings(BaseModel):
     workload: str = Field("mixed", min_length=1)
     search_budget_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     compute_capability: DeviceNames = ()
+    cuda_api: CudaApi | None = None
     threads: int | None = Field(None, ge=1)
     output: Path = Path("out")
     calibration: str | None = None

@@ -15,7 +15,7 @@ from exporter.progress import Reporter
 from exporter.source.resolve import resolve_encoder
 from exporter.steps.assemble import Shipment, make_record, write_bundle
 from exporter.steps.attention import as_asked, require_targets
-from exporter.steps.building import Ingredients
+from exporter.steps.building import Ingredients, require_two_steps
 from exporter.steps.certify import certify
 from exporter.steps.compatibility import with_compatibility
 from exporter.steps.contest import Contest
@@ -52,7 +52,9 @@ def run_export(settings: Settings, reporter: Reporter, command: str) -> ExportRe
     check_output(settings.output)
     with open_workspace(settings, reporter) as work:
         stands = find_stands(work)
-        require_targets(settings, [stand.target for stand in stands.ready])
+        targets = [stand.target for stand in stands.ready]
+        require_targets(settings, targets)
+        require_two_steps(settings, targets)
         spec = resolve_encoder(
             settings.model,
             pooling=settings.pooling,

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from exporter.cli.options import (
+    CacheOption,
+    CudaApiOption,
+    NoCacheOption,
+    QuietOption,
+    ThreadsOption,
+)
 from targets.errors import UsageError
+
+_CUDA_API = "cuda_api"
 
 
 def build(
@@ -29,14 +39,11 @@ def build(
         list[str] | None,
         typer.Option("--option", help="KEY=VALUE of the builder, repeatable; see docs."),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads [all].")] = None,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="Cache folder [the user's].")
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Do everything anew, keep nothing.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    cuda_api: CudaApiOption = None,
+    threads: ThreadsOption = None,
+    cache: CacheOption = None,
+    no_cache: NoCacheOption = False,
+    quiet: QuietOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON report only.")] = False,
 ) -> int:
     """Build a prepared bundle's engines on this machine's GPU, time them, and judge them."""
@@ -53,7 +60,7 @@ def build(
         bundle=bundle,
         target=target,
         engine=engine,
-        options=dict(_pair(one) for one in option or ()),
+        options=_options(option or (), cuda_api),
         command=shlex.join(["exporter", *sys.argv[1:]]),
     )
     with (
@@ -63,6 +70,24 @@ def build(
         report = finish_bundle(work, asked)
     print_result(settings.output, as_json=as_json)
     return report.exit_code
+
+
+def _options(given: Sequence[str], cuda_api: str | None) -> dict[str, str]:
+    """Put the pairs of `--option` and the option with a flag of its own together.
+
+    Raises:
+        UsageError: no pair, or the two contradict each other.
+    """
+    options = dict(_pair(one) for one in given)
+    if cuda_api is None:
+        return options
+    if options.setdefault(_CUDA_API, cuda_api) != cuda_api:
+        raise UsageError(
+            f"--cuda-api {cuda_api} and --option {_CUDA_API}={options[_CUDA_API]}",
+            why="an engine speaks to CUDA by one package",
+            hint="leave one of them out",
+        )
+    return options
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from exporter.cli.options import (
+    CacheOption,
+    ConfigOption,
+    FieldOption,
+    JsonOption,
+    NoCacheOption,
+    QuietOption,
+    ThreadsOption,
+)
 from targets.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -37,9 +46,7 @@ def calibrate(
         bool,
         typer.Option("--gram", help="Keep second moments too (error-compensated rounding)."),
     ] = False,
-    field: Annotated[
-        str | None, typer.Option("--field", help="Field or column of the text [text].")
-    ] = None,
+    field: FieldOption = None,
     pooling: Annotated[
         str | None,
         typer.Option("--pooling", help="Pooling of a plain transformers model [mean]."),
@@ -53,19 +60,13 @@ def calibrate(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the model's own code.")
     ] = False,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads [all].")] = None,
+    threads: ThreadsOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the sample [0].")] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="Configuration file [exporter.toml].")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="Cache folder [the user's].")
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Do everything anew, keep nothing.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    config: ConfigOption = None,
+    cache: CacheOption = None,
+    no_cache: NoCacheOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Run calibration texts through the FP32 graph and write the table of activations."""
     from exporter.cli.progress import make_reporter

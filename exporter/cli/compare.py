@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from exporter.cli.options import JsonOption
+
 
 def compare(
     base: Annotated[
         Path, typer.Argument(help="Earlier bundle, archive of one, or its report.json.")
     ],
     new: Annotated[Path, typer.Argument(help="New bundle, archive of one, or its report.json.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Compare fidelity, size and, on equal hardware, speed."""
     from exporter.cli.output import print_comparison, print_json

@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from exporter.cli.options import (
+    CacheOption,
+    ConfigOption,
+    FieldOption,
+    JsonOption,
+    NoCacheOption,
+    QuietOption,
+    ThreadsOption,
+)
+
 if TYPE_CHECKING:
     from exporter.steps.compatibility import CompatibilityAnswer
 
@@ -26,9 +36,7 @@ def compatibility(
             "--eval", help="BEIR folder, pairs, texts, or `builtin` [what certified the bundles]."
         ),
     ] = None,
-    field: Annotated[
-        str | None, typer.Option("--field", help="Field or column of the text [text].")
-    ] = None,
+    field: FieldOption = None,
     index: Annotated[
         str, typer.Option("--index", help="What searches: flat, hnsw, ivfpq or annoy.")
     ] = "flat",
@@ -54,19 +62,13 @@ def compatibility(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the matrix to this JSON file.")
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads [all].")] = None,
+    threads: ThreadsOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of resampling [0].")] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="Configuration file [exporter.toml].")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="Cache folder [the user's].")
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Do everything anew, keep nothing.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    config: ConfigOption = None,
+    cache: CacheOption = None,
+    no_cache: NoCacheOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Compare queries by one artifact with documents by another, for all pairs, FP32 included."""
     from exporter.cli.progress import make_reporter

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from exporter.cli.options import JsonOption, QuietOption
 from targets.errors import ExitCode, UsageError
 
 devices = typer.Typer(
@@ -20,7 +21,7 @@ devices = typer.Typer(
 @devices.callback()
 def list_devices(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    as_json: JsonOption = False,
 ) -> int:
     """List every device, and what it would take to use it."""
     if context.invoked_subcommand is None:
@@ -31,7 +32,7 @@ def list_devices(
 @devices.command()
 def setup(
     names: Annotated[list[str], typer.Argument(help="emulated:CPU, one or more.")],
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: QuietOption = False,
 ) -> int:
     """Download, verify and unpack what emulated devices need, once, into the user's cache."""
     from exporter.cli.progress import make_reporter
@@ -48,7 +49,7 @@ def setup(
 @devices.command()
 def lock(
     path: Annotated[Path, typer.Argument(help="Lock file to write.")],
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: QuietOption = False,
 ) -> int:
     """Write a lock of the versions that emulated devices would be made of today."""
     from exporter.cli.progress import make_reporter

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from exporter.cli.options import QuietOption, ThreadsOption
 from targets.errors import ExitCode, TextsError, UsageError
 
 _STDIN = "-"
@@ -31,8 +32,8 @@ def encode(
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="A prompt of the model, by name [its default].")
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads [all].")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
 ) -> int:
     """Embed texts with a bundle's artifact; every row carries the id of its embedding space."""
     from exporter.cli.progress import make_reporter

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from exporter.cli.options import CUDA_API_HELP
+
 _MODEL = "model"
 _TEXTS = "texts"
 _RUN = "run"
@@ -173,6 +175,7 @@ def export(
             panel=_RUN,
         ),
     ] = None,
+    cuda_api: Annotated[str | None, _option("--cuda-api", help=CUDA_API_HELP, panel=_RUN)] = None,
     threads: Annotated[
         int | None, _option("--threads", help="CPU threads [all cores].", panel=_RUN)
     ] = None,
@@ -247,6 +250,7 @@ def export(
         "field": field,
         "device": tuple(device or ()) or None,
         "compute_capability": tuple(compute_capability or ()) or None,
+        "cuda_api": cuda_api,
         "threads": threads,
         "seed": seed,
         "cache": cache,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from exporter.config import Settings
 from exporter.deliver.codec import dump_json, load_json
 from exporter.steps.compiled import check_finished
 from exporter.steps.compilers import Compile
@@ -20,8 +21,10 @@ from targets.contract import (
     Progress,
     Recipe,
     SourceModel,
+    Target,
     TokenSequences,
 )
+from targets.errors import ConfigError
 from targets.hashing import sha256_file
 
 
@@ -38,6 +41,26 @@ class Ingredients:
     source: SourceModel | None = None
 
 
+def build_options(settings: Settings) -> dict[str, str]:
+    """Return the options of builds that the settings name, by the targets' own names."""
+    return {"cuda_api": settings.cuda_api} if settings.cuda_api else {}
+
+
+def require_two_steps(settings: Settings, targets: Sequence[Target]) -> None:
+    """Refuse options of builds where no target has a build of that kind.
+
+    Raises:
+        ConfigError: nobody would take them.
+    """
+    if settings.cuda_api and not any(isinstance(one, Preparable) for one in targets):
+        names = ", ".join(one.spec.name for one in targets)
+        raise ConfigError(
+            f"--cuda-api {settings.cuda_api}: no target speaks to CUDA",
+            why=f"targets are {names}",
+            hint="leave it out, or add --target tensorrt",
+        )
+
+
 def build_artifact(
     work: Workspace, stand: Stand, given: Ingredients, recipe: Recipe, compile_: Compile
 ) -> Built:
@@ -46,6 +69,8 @@ def build_artifact(
     Raises:
         CompileError, NotInstalledError: see `Target.compile`.
     """
+    two_steps = isinstance(stand.target, Preparable)
+    options = build_options(work.settings) if two_steps else {}
 
     def build(folder: Path, progress: Progress) -> None:
         files = folder / "files"
@@ -60,6 +85,7 @@ def build_artifact(
             output_dir=files,
             num_threads=stand.build_threads,
             seed=work.settings.seed,
+            options=options,
         )
         (folder / "artifact.json").write_bytes(dump_json(compile_(request)))
 
@@ -69,6 +95,7 @@ def build_artifact(
         given.calibration.sha256 if recipe.quantizer == "nncf_ptq" or stand.prepares else "",
         sha256_file(given.plans) if given.plans else "",
         work.settings.seed,
+        options,
         *stand.identity,
     )
     folder = work.cached("artifact", f"compile {recipe.name}", parts, build)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from targets.contract.graph import OnnxArtifact
@@ -34,6 +34,8 @@ class CompileRequest:
     `plans` is a file of `targets.quantization.plans_file` with the int8 forms of this graph's
     linear layers in the recipe's scheme; there is one whenever the quantizer is "qdq".
     `source` is there whenever the target's specification says `needs_source`.
+    `options` are those of `FinishRequest`, for the build that follows; a target that builds in
+    one step gets none.
     """
 
     graph: OnnxArtifact
@@ -45,6 +47,7 @@ class CompileRequest:
     output_dir: Path
     num_threads: int
     seed: int
+    options: Mapping[str, str] = field(default_factory=dict)
     progress: Progress = no_progress
 
 

@@ -142,6 +142,8 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object], str]] = {
     "version_compatible": ("version_compatible", _switch, "true or false"),
 }
 """Name of an option → field of the plan, how it is read, what it may be."""
+SESSION_OPTIONS = frozenset({"cuda_api", "cuda_graph"})
+"""Options of how an engine is run; those of an engine that is built already, too."""
 
 
 def with_options(plan: BuildPlan, options: Mapping[str, str]) -> BuildPlan:

@@ -14,7 +14,7 @@ from targets.contract import (
 )
 from targets.errors import CompileError, ConfigError, NotInstalledError
 from targets.hardware.gpus import GpuProfile, gpu_profiles
-from targets.tensorrt.build_plan import BuildPlan
+from targets.tensorrt.build_plan import SESSION_OPTIONS, BuildPlan
 from targets.tensorrt.engine import build_engine
 from targets.tensorrt.files import (
     ENGINE_FILE,
@@ -93,9 +93,9 @@ class TensorRtRtxTarget(TensorRtTarget):
 
     def _built(self, request: FinishRequest, plan: BuildPlan) -> list[ArtifactFile]:
         """Take the engine that was built ahead of time, if it was built for this GPU."""
-        if request.options:
+        if late := sorted(request.options.keys() - SESSION_OPTIONS):
             raise ConfigError(
-                f"{self.spec.name} takes no build options: {', '.join(request.options)}",
+                f"{self.spec.name} takes no build options: {', '.join(late)}",
                 why="its engine was built when the bundle was prepared",
             )
         prepared = request.artifact.directory

@@ -188,6 +188,7 @@ class TensorRtTarget:
             compute_capabilities=_capabilities(request.hardware, request.recipe),
             timing_cache=TRTEXEC_TIMINGS,
         )
+        plan = with_options(plan, request.options)
         asked = Asked(
             linear=tuple(layer.node for layer in built.layers.linears),
             attention=tuple(built.layers.attention),

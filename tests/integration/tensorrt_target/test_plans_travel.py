@@ -170,6 +170,18 @@ def test_what_is_built_already_takes_no_build_options(prepared, tmp_path):
         TARGET.finish(request)
 
 
+def test_what_is_built_already_still_takes_how_it_is_run(prepared, graph, tmp_path):
+    request = FinishRequest(
+        artifact=prepared,
+        hardware=TARGET.prepared_hardware(BUILT_FOR),
+        output_dir=tmp_path,
+        num_threads=1,
+        options={"cuda_api": "pycuda"},
+    )
+    finished = TARGET.finish(request)
+    assert TARGET.run_plan(finished, graph, 0, 1).options["cuda_api"] == "pycuda"
+
+
 def test_an_engine_that_was_given_is_looked_at(prepared, plan, tmp_path):
     assert finish(prepared, tmp_path / "good", engine=plan).files[0].path == ENGINE_FILE
     plan.write_bytes(plan.read_bytes()[:5000])

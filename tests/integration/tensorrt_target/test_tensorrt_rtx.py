@@ -57,7 +57,7 @@ class Bench:
     plans: Path
 
     def compile(
-        self, folder: Path, recipe: Recipe, target: TensorRtTarget = TARGET
+        self, folder: Path, recipe: Recipe, target: TensorRtTarget = TARGET, **options: str
     ) -> CompiledArtifact:
         folder.mkdir(parents=True, exist_ok=True)
         request = CompileRequest(
@@ -69,6 +69,7 @@ class Bench:
             output_dir=folder,
             num_threads=1,
             seed=0,
+            options=options,
         )
         return target.compile(request)
 
@@ -181,6 +182,14 @@ def test_the_tensorrt_target_has_its_structure_told_by_rtx(tiny, tmp_path):
     assert plan.graph == "model_int8.onnx"
     (tmp_path / STRUCTURE_FILE).unlink()
     assert target.structure(artifact) is None
+
+
+def test_options_of_the_build_are_in_its_plan(tiny, tmp_path):
+    tiny.compile(tmp_path, RECIPES[FLOAT16], cuda_api="pycuda")
+    plan = BuildPlan.from_json((tmp_path / "build_plan.json").read_text())
+    assert plan.cuda_api == "pycuda"
+    with pytest.raises(ConfigError, match="must be cuda-bindings or pycuda"):
+        tiny.compile(tmp_path / "other", RECIPES[FLOAT16], cuda_api="cupy")
 
 
 def test_the_same_request_gives_the_same_graph(tiny, tmp_path):
