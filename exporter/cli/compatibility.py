@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def compatibility(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundle folders, one or more.")],
+    bundles: Annotated[list[Path], typer.Argument(help="Bundle folders or archives.")],
     old: Annotated[
         list[Path] | None,
         typer.Option(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from exporter.deliver.bundle import read_manifest, verify_bundle
+from exporter.deliver.archive import opened_bundle
+from exporter.deliver.manifest import read_manifest, require_intact
 from exporter.deliver.report import Report, read_report
 from exporter.deliver.report.document import TargetSection, VariantSection
 from exporter.values import EncoderSpec, ShippedFile
@@ -32,16 +34,21 @@ class OpenBundle:
     """A bundle whose files are those of its manifest.
 
     Args:
-        path: its folder.
-        name: as the user named it.
+        path: its folder; a temporary one where an archive was given.
+        source: folder or archive, as the user named it.
         report: what was found of it.
         files: everything in it but the manifest.
     """
 
     path: Path
-    name: str
+    source: Path
     report: Report
     files: tuple[ShippedFile, ...]
+
+    @property
+    def name(self) -> str:
+        """What messages and matrices call it."""
+        return str(self.source)
 
     @property
     def graph(self) -> OnnxArtifact:
@@ -108,22 +115,36 @@ _REFERENCE = Recipe(
 
 
 def open_bundle(path: Path) -> OpenBundle:
-    """Open a bundle and hash all of it.
+    """Open a bundle's folder and hash all of it.
 
     Raises:
         StorageError: there is none, or a file is missing, changed or not the bundle's.
     """
-    manifest = read_manifest(path)
-    problems = verify_bundle(path)
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise StorageError(
-            f"{path} is not what its manifest says",
-            why=f"{problems[0]}{more}",
-            hint="fetch the bundle again, or export it again",
-        )
-    report = read_report(path / "reports")
-    return OpenBundle(path=path, name=str(path), report=report, files=manifest.files)
+    require_intact(path, name=path)
+    return _read(path, path)
+
+
+@contextmanager
+def open_bundles(paths: Iterable[Path]) -> Iterator[tuple[OpenBundle, ...]]:
+    """Open bundles and hash all of each; archives lie unpacked until the end of the block.
+
+    Args:
+        paths: folders of bundles, or archives of them.
+
+    Raises:
+        StorageError: as `open_bundle`; names the archive, not where it was unpacked.
+    """
+    with ExitStack() as unpacked:
+        yield tuple(_read(unpacked.enter_context(opened_bundle(path)), path) for path in paths)
+
+
+def _read(folder: Path, source: Path) -> OpenBundle:
+    return OpenBundle(
+        path=folder,
+        source=source,
+        report=read_report(folder / "reports"),
+        files=read_manifest(folder).files,
+    )
 
 
 # ------------------------------------------------------------------------ what runs, and how

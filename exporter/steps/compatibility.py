@@ -15,7 +15,7 @@ from exporter.judge import (
     compare_members,
     judge_upgrade,
 )
-from exporter.steps.bundled import open_bundle
+from exporter.steps.bundled import OpenBundle, open_bundles
 from exporter.steps.common_texts import common_evaluation, require_one_model
 from exporter.steps.execution import Bench, Built, Stand
 from exporter.steps.members import (
@@ -59,7 +59,7 @@ class Comparison:
     """What is compared.
 
     Args:
-        bundles: folders of bundles.
+        bundles: folders of bundles, or archives of them.
         old: bundles whose indexes exist already; none: no upgrade is asked about.
         index: what searches.
         policy: the borders between drop-in, degraded and re-index.
@@ -85,7 +85,8 @@ class CompatibilityAnswer:
 def compare_bundles(work: Workspace, asked: Comparison) -> CompatibilityAnswer:
     """Embed one evaluation set with all artifacts of some bundles and compare all pairs.
 
-    An artifact that cannot run here is missing, with the reason.
+    An artifact that cannot run here is missing, with the reason. Archives are unpacked into
+    temporary folders for as long as it takes.
 
     Raises:
         StorageError: a bundle is damaged.
@@ -95,7 +96,13 @@ def compare_bundles(work: Workspace, asked: Comparison) -> CompatibilityAnswer:
     paths: dict[Path, Path] = {}
     for path in (*asked.bundles, *asked.old):
         paths.setdefault(path.resolve(), path)
-    bundles = [open_bundle(path) for path in paths.values()]
+    with open_bundles(paths.values()) as bundles:
+        return _compare(work, asked, bundles)
+
+
+def _compare(
+    work: Workspace, asked: Comparison, bundles: Sequence[OpenBundle]
+) -> CompatibilityAnswer:
     require_one_model(bundles)
     evaluation = common_evaluation(work, bundles)
     candidates = candidates_of(bundles)
@@ -124,7 +131,7 @@ def _upgrade(matrix: Compatibility, candidates: Sequence[Candidate], asked: Comp
 
     def names_in(paths: Sequence[Path]) -> list[str]:
         folders = {path.resolve() for path in paths}
-        own = [one.name for one in candidates if one.bundle.path.resolve() in folders]
+        own = [one.name for one in candidates if one.bundle.source.resolve() in folders]
         return [name for name in own if name in here]
 
     return judge_upgrade(matrix, names_in(asked.bundles), names_in(asked.old))

@@ -53,7 +53,7 @@ def candidates_of(bundles: Sequence[OpenBundle]) -> tuple[Candidate, ...]:
     """Name every artifact of some bundles, so that no two have one name."""
     found = [(bundle, section) for bundle in bundles for section in bundle.report.targets]
     names = [_name_of(section) for _, section in found]
-    folders = [bundle.path.resolve().name for bundle, _ in found]
+    folders = [bundle.source.resolve().name for bundle, _ in found]
     names = _told_apart(_told_apart(names, folders), [bundle.name for bundle, _ in found])
     return tuple(
         Candidate(bundle=bundle, section=section, name=name)

@@ -6,6 +6,8 @@ import io
 import json
 import shutil
 import sys
+import tarfile
+import tempfile
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from export_command import ROOT, Ran, run_command
 
 from exporter.cli.app import run
+from exporter.deliver.archive import pack_bundle
 from exporter.deliver.report import read_report
 from exporter.judge import index as index_module
 from exporter.source.resolve import resolve_encoder
@@ -274,6 +277,53 @@ def test_a_truncated_bundle_is_refused_by_both_commands(damaged, bundles, comman
         assert code == 4
         assert "is not what its manifest says" in err
         assert "openvino/openvino_model.bin" in err
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    """Where archives are unpacked."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_archives_are_compared_as_their_folders_are(bundles, command, temporary, tmp_path):
+    archive = tmp_path / "float32.tar.gz"
+    pack_bundle(bundles.float32, archive)
+    asked = ("compatibility", bundles.int8, "--json", "--with")
+    code, out, _ = command(*asked, bundles.float32)
+    packed_code, packed, err = command(*asked, archive)
+    assert packed_code == code, err
+    folder, packed = json.loads(out), json.loads(packed)
+    assert packed["compatibility"]["cells"] == folder["compatibility"]["cells"]
+    assert packed["upgrade"]["survives"] == folder["upgrade"]["survives"]
+    (one,) = (m for m in packed["compatibility"]["members"] if m["bundle"] == str(archive))
+    assert one["recipe"] == "float32"
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["tampered", "truncated"])
+def test_a_bad_archive_is_refused_by_its_name(bundles, command, temporary, tmp_path, kind):
+    archive = tmp_path / "bad.tar.gz"
+    pack_bundle(bundles.float32, archive)
+    if kind == "tampered":
+        folder = tmp_path / "unpacked"
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+        (path,) = folder.rglob("openvino_model.bin")
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+        with tarfile.open(archive, "w:gz") as tar:
+            for entry in sorted(folder.rglob("*"), key=lambda one: one.name != "manifest.json"):
+                if entry.is_file():
+                    tar.add(entry, entry.relative_to(folder).as_posix())
+    else:
+        archive.write_bytes(archive.read_bytes()[:-1000])
+    code, _, err = command("compatibility", bundles.int8, archive, "-q")
+    assert code == 4
+    assert str(archive) in err
+    assert ("openvino/openvino_model.bin" in err) is (kind == "tampered")
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize(("flags", "said"), [

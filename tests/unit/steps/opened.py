@@ -31,4 +31,4 @@ def opened(path: str = "out", *, sections=(SECTION,), model=None, test=None, dev
         evaluation=evaluation,
         provenance=replace(REPORT.provenance, settings=settings),
     )
-    return OpenBundle(path=Path(path), name=path, report=report, files=())
+    return OpenBundle(path=Path(path), source=Path(path), report=report, files=())
