@@ -25,7 +25,7 @@ from targets.errors import (
 from targets.tensorrt.build_plan import BuildPlan
 from targets.tensorrt.calibration_batches import Batch, batches_of, require_texts
 from targets.tensorrt.calibration_cache import CalibrationCache, stamped
-from targets.tensorrt.cuda import Cuda
+from targets.tensorrt.cuda_interface import Cuda
 from targets.tensorrt.engine import Engine, build_engine
 
 _CALIBRATOR = "IInt8EntropyCalibrator2"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from targets.artifacts import artifact_file
-from targets.contract import ArtifactFile, Structure
+from targets.contract import ArtifactFile, ExecutedPrecision, Structure
 from targets.errors import CompileError, StorageError
-from targets.tensorrt.build_plan import BuildPlan
+from targets.tensorrt.build_plan import BuildPlan, trtexec_line
 from targets.tensorrt.engine import Engine
 from targets.tensorrt.inspection import FUSED, LINEAR, Asked, read_layers_list, structure_of
 
@@ -54,6 +54,29 @@ def write_cache(folder: Path, model: onnx.ModelProto) -> ArtifactFile:
     from targets.tensorrt.calibration_cache import cache_of_graph  # imports onnx
 
     return write_bytes(folder / CACHE_FILE, cache_of_graph(model, CACHE_VERSION).to_bytes())
+
+
+def write_commands(folder: Path, plan: BuildPlan) -> ArtifactFile:
+    """Write the trtexec line of each major version.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    lines = [
+        f"# TensorRT {major}\n{trtexec_line(plan, ENGINE_FILE, major=major)}\n"
+        for major in (10, 11)
+    ]
+    return write_text(folder / COMMANDS_FILE, "".join(lines))
+
+
+def read_structure(folder: Path) -> Structure | None:
+    """Read what a compiler made of an artifact; None where none looked at it."""
+    path = folder / STRUCTURE_FILE
+    if not path.is_file():
+        return None
+    values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    rows = tuple(ExecutedPrecision(**row) for row in values.pop("rows"))
+    return Structure(rows=rows, warnings=tuple(values.pop("warnings")), **values)
 
 
 def write_structure(folder: Path, engine: Engine, asked: Asked, source: str) -> ArtifactFile:

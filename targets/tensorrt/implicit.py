@@ -11,7 +11,8 @@ import onnx
 from targets.errors import DeviceError, NotInstalledError
 from targets.tensorrt.build_plan import BuildPlan
 from targets.tensorrt.calibrator import build_calibrated, require_calibrators
-from targets.tensorrt.cuda import Cuda, CudaError, open_cuda
+from targets.tensorrt.cuda import CudaError, open_cuda
+from targets.tensorrt.cuda_interface import Cuda
 from targets.tensorrt.engine import Engine
 from targets.tensorrt.graph import save_graph
 from targets.tensorrt.sdk import INSTALL_CUDA

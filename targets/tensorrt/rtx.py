@@ -24,15 +24,11 @@ from targets.tensorrt.files import (
     write_structure,
     write_text,
 )
+from targets.tensorrt.gpu_hardware import ARCHITECTURE, only_without_float32
 from targets.tensorrt.inspection import Asked
 from targets.tensorrt.plan_header import RTX_RUNTIME
-from targets.tensorrt.sdk import INSTALL_RTX, RTX, import_rtx, rtx_versions
-from targets.tensorrt.target import (
-    ARCHITECTURE,
-    TensorRtTarget,
-    only_without_float32,
-    rtx_source,
-)
+from targets.tensorrt.sdk import INSTALL_RTX, RTX, import_rtx, rtx_source, rtx_versions
+from targets.tensorrt.target import TensorRtTarget
 
 
 class TensorRtRtxTarget(TensorRtTarget):

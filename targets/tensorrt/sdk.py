@@ -81,3 +81,8 @@ def _versions(names: tuple[str, ...]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def rtx_source(module: Any) -> str:  # noqa: ANN401
+    """Name the compiler that needs no GPU."""
+    return f"TensorRT for RTX {module.__version__}, built without a GPU"

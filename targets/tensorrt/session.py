@@ -1,7 +1,7 @@
 """TensorRT's side of the runner: an engine on the first GPU, by an own stream and pinned memory.
 
 The runner loads this file by its path. It imports numpy, TensorRT (or TensorRT for RTX) and one
-CUDA package; `cuda.py`, `engine_io.py`, `engine_layers.py` and `nvml.py` lie beside it and import
+CUDA package; `cuda.py`, `nvml.py` and all `engine_….py` that it loads lie beside it and import
 nothing of ours either. One batch is at work at a time, so that all execution contexts share one
 scratch memory.
 """
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import statistics
 import sys
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,9 +32,7 @@ _ALLOWED = {
 }
 _MAX_GRAPHS = 64
 """Shapes that get a graph and a context of their own; further ones run without."""
-_REMEMBERED = 1024
 _ALIGNMENT_BYTES = 256
-_STEPS = ("host_to_device", "compute", "device_to_host")
 
 
 class Plan(Protocol):
@@ -122,9 +118,8 @@ class TensorRtSession:
     ) -> None:
         self._module, self._cuda, self._options = module, cuda, options
         self._stream = cuda.stream()
-        self._events = [cuda.event() for _ in range(len(_STEPS) + 1)]
-        self._spent_ms: deque[tuple[float, ...]] = deque(maxlen=_REMEMBERED)
-        self._logger = _make_logger(module)
+        self._times = _sibling("engine_times").EngineTimes(cuda, self._stream)
+        self._logger = _sibling("engine_log").make_logger(module)
         self._runtime = module.Runtime(self._logger)
         self._engine = self._deserialized(data)
         self._io = _sibling("engine_io")
@@ -215,18 +210,18 @@ class TensorRtSession:
         context, graph = self._ready(shape)
         found = tuple(context.get_tensor_shape(self._output.name))
         out = self._output.part(found)
-        self._record(0)
+        self._times.start()
         self._send(shape)
-        self._record(1)
+        self._times.split()
         if graph is None:
             self._execute(context)
         else:
             self._cuda.launch(graph, self._stream)
-        self._record(2)
+        self._times.split()
         self._cuda.to_host(out, self._output.address, self._stream)
-        self._record(3)
+        self._times.split()
         self._cuda.synchronize(self._stream)
-        self._remember()
+        self._times.remember()
         # a copy: the next batch is written over the pinned memory
         embeddings = out.view(self._output.dtype).reshape(found)
         copied: NDArray[np.float32] = embeddings.astype(np.float32, copy=True)
@@ -264,13 +259,6 @@ class TensorRtSession:
         if not context.execute_async_v3(self._cuda.stream_number(self._stream)):
             raise self._refused("does not run the batch")
 
-    def _record(self, number: int) -> None:
-        self._cuda.record(self._events[number], self._stream)
-
-    def _remember(self) -> None:
-        pairs = zip(self._events, self._events[1:], strict=False)
-        self._spent_ms.append(tuple(self._cuda.elapsed_ms(*pair) for pair in pairs))
-
     # ------------------------------------------------------------------------------ telling
 
     def inspect(self, inputs: Inputs) -> list[ExecutedRow]:
@@ -290,12 +278,7 @@ class TensorRtSession:
         profiles = "; ".join(f"{a[0]}x{a[1]} to {b[0]}x{b[1]}" for a, b in self._profiles)
         state: dict[str, str] = _sibling("nvml").gpu_state(self._cuda.bus_id())
         told: dict[str, str] = {**self._options, "profiles": profiles, **state}
-        return {**told, **self._median_times()}
-
-    def _median_times(self) -> dict[str, str]:
-        columns = zip(*self._spent_ms, strict=True)
-        named = zip(_STEPS, columns, strict=False)
-        return {f"median_{name}_ms": f"{statistics.median(ms):.4f}" for name, ms in named}
+        return {**told, **self._times.medians()}
 
     def close(self) -> None:
         """Free what TensorRT holds before CUDA's."""
@@ -303,21 +286,3 @@ class TensorRtSession:
         self._contexts.clear()
         self._engine = self._runtime = None
         self._cuda.close()
-
-
-def _make_logger(module: Any) -> Any:  # noqa: ANN401 - its base class is the module's
-    severity = module.ILogger.Severity
-    bad = (severity.INTERNAL_ERROR, severity.ERROR)
-
-    class Logger(module.ILogger):  # type: ignore[misc]
-        """Keeps errors; the terminal belongs to others."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.problems: list[str] = []
-
-        def log(self, level: Any, message: str) -> None:  # noqa: ANN401
-            if level in bad:
-                self.problems.append(message)
-
-    return Logger()

@@ -9,14 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from targets.artifacts import artifact_file, built_artifact, plan_to_run
+from targets.artifacts import artifact_file, built_artifact
 from targets.contract import (
     ArtifactFile,
     Availability,
     CompiledArtifact,
     CompileRequest,
     Device,
-    ExecutedPrecision,
     FinishRequest,
     Hardware,
     OnnxArtifact,
@@ -26,52 +25,52 @@ from targets.contract import (
     Structure,
     TargetSpec,
 )
-from targets.errors import (
-    ConfigError,
-    DeviceError,
-    NotInstalledError,
-)
-from targets.hardware.gpus import GpuProfile, gpu_profile, gpu_profiles
+from targets.errors import ConfigError, DeviceError, NotInstalledError
+from targets.hardware.gpus import GpuProfile, gpu_profile
 from targets.hardware.nvidia import detect_gpu
-from targets.tensorrt.build_plan import BuildPlan, profiles_for, trtexec_line, with_options
-from targets.tensorrt.cuda import CUDA_BINDINGS
+from targets.tensorrt.build_plan import BuildPlan, profiles_for, with_options
 from targets.tensorrt.engine import build_engine
 from targets.tensorrt.files import (
     ASKED_FILE,
-    CACHE_FILE,
-    COMMANDS_FILE,
-    ENGINE_FILE,
     PLAN_FILE,
-    STRUCTURE_FILE,
-    read_asked,
     read_plan,
-    write_bytes,
+    read_structure,
     write_cache,
+    write_commands,
     write_structure,
     write_text,
 )
-from targets.tensorrt.inspection import Asked, read_layers_list
-from targets.tensorrt.plan_header import TENSORRT_RUNTIME, Loader, require_plan
-from targets.tensorrt.recipes import TENSOR_CORE, recipes_for
+from targets.tensorrt.finishing import built_files, taken_files
+from targets.tensorrt.gpu_hardware import (
+    ARCHITECTURE,
+    detected_hardware,
+    hardware_of_gpus,
+    only_without_float32,
+    rtx_capabilities,
+)
+from targets.tensorrt.inspection import Asked
+from targets.tensorrt.plan_header import TENSORRT_RUNTIME, Loader
+from targets.tensorrt.recipes import recipes_for
+from targets.tensorrt.running import (
+    engine_plan,
+    graph_variants,
+    require_built,
+    simulation_plan,
+)
 from targets.tensorrt.sdk import (
     TENSORRT,
     import_rtx,
     import_tensorrt,
     lacks_cuda_package,
+    rtx_source,
     rtx_versions,
     tensorrt_versions,
 )
-from targets.tensorrt.timing_cache import TimingCache
 
 LOCAL = "local"
-SIMULATION = Path(__file__).with_name("simulation.py")
-SESSION = Path(__file__).with_name("session.py")
-EMBEDDING = "sentence_embedding"
 TRTEXEC_TIMINGS = "trtexec.timing"
-ARCHITECTURE = "cuda"
 DEFAULT_CAPABILITY = "8.9"
 FINISH = "exporter build BUNDLE, on the machine with the GPU"
-_LENGTH_MULTIPLE, _MAX_BATCH_TOKENS = 1, 1024
 
 
 class TensorRtTarget:
@@ -140,7 +139,7 @@ class TensorRtTarget:
         for gpu in wanted:
             self._require_supported(gpu)
         names = ", ".join(gpu.sm for gpu in wanted)
-        return self._hardware(wanted, f"no GPU here: prepared for {names}")
+        return hardware_of_gpus(wanted, f"no GPU here: prepared for {names}")
 
     def detected_hardware(self, device: Device) -> Hardware:
         """Return this machine's GPU, with the CPU cores that feed it.
@@ -148,23 +147,7 @@ class TensorRtTarget:
         Raises:
             DeviceError: there is none.
         """
-        gpu = detect_gpu()
-        found = self._hardware([gpu.profile], gpu.name)
-        cores = device.hardware().num_cores
-        return replace(found, num_cores=cores, memory_bytes=gpu.memory_bytes)
-
-    def _hardware(self, gpus: Sequence[GpuProfile], name: str) -> Hardware:
-        formats = set.intersection(*(set(gpu.tensor_formats) for gpu in gpus))
-        names = [gpu.sm for gpu in gpus]
-        return Hardware(
-            architecture=ARCHITECTURE,
-            vendor=self.spec.vendor,
-            model_name=name,
-            microarchitecture="+".join(names),
-            features=frozenset((*names, *(TENSOR_CORE.format(one) for one in formats))),
-            num_cores=0,
-            memory_bytes=0,
-        )
+        return detected_hardware(device)
 
     def compile(self, request: CompileRequest) -> CompiledArtifact:
         """Write the graph, its build plan and, where a compiler is at hand, its structure.
@@ -180,12 +163,14 @@ class TensorRtTarget:
         started = time.perf_counter()
         folder = request.output_dir
         built = build_graph(request)
-        paths = save_graph(built.model, folder / f"model_{_file_stem(request.recipe)}.onnx")
+        paths = save_graph(
+            built.model, folder / f"model_{request.recipe.name.replace('/', '-')}.onnx"
+        )
         plan = BuildPlan(
             graph=paths[0].name,
             inputs=tuple(tensor.name for tensor in request.graph.inputs),
             profiles=profiles_for(request.calibration, request.graph.max_seq_length),
-            compute_capabilities=_capabilities(request.hardware, request.recipe),
+            compute_capabilities=rtx_capabilities(request.hardware, request.recipe),
             timing_cache=TRTEXEC_TIMINGS,
         )
         plan = with_options(plan, request.options)
@@ -206,27 +191,13 @@ class TensorRtTarget:
 
     def structure(self, artifact: CompiledArtifact) -> Structure | None:
         """Return what the compiler at hand made of the graph when it was prepared."""
-        path = artifact.directory / STRUCTURE_FILE
-        if not path.is_file():
-            return None
-        values: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        rows = tuple(ExecutedPrecision(**row) for row in values.pop("rows"))
-        return Structure(rows=rows, warnings=tuple(values.pop("warnings")), **values)
+        return read_structure(artifact.directory)
 
     def simulation(
         self, artifact: CompiledArtifact, graph: OnnxArtifact, pad_token_id: int, num_threads: int
     ) -> RunPlan:
         """Let ONNX Runtime run the very graph that TensorRT is given."""
-        return plan_to_run(
-            artifact,
-            graph,
-            pad_token_id,
-            adapter=SIMULATION,
-            output=EMBEDDING,
-            options={},
-            length_multiple=_LENGTH_MULTIPLE,
-            max_batch_tokens=_MAX_BATCH_TOKENS,
-        )
+        return simulation_plan(artifact, graph, pad_token_id)
 
     def run_plan(
         self, artifact: CompiledArtifact, graph: OnnxArtifact, pad_token_id: int, num_threads: int
@@ -238,45 +209,18 @@ class TensorRtTarget:
             CompileError: another TensorRT built it.
             StorageError: it is damaged, or not the file that its bundle names.
         """
-        entry = artifact.files[0]
-        if not entry.path.endswith(ENGINE_FILE):
-            raise NotInstalledError(
-                f"the {self.spec.name} engine is not built yet",
-                why=f"the artifact holds {entry.path}",
-                hint=FINISH,
-            )
-        engine = artifact.directory / entry.path
-        plan = read_plan(engine.with_name(PLAN_FILE))
-        require_plan(
-            engine,
-            self._loader(),
-            sha256=entry.sha256,
-            version_compatible=plan.version_compatible,
-        )
-        return plan_to_run(
+        require_built(artifact, self.spec.name, FINISH)
+        return engine_plan(
             artifact,
             graph,
             pad_token_id,
-            adapter=SESSION,
-            output=EMBEDDING,
-            options={
-                "runtime": self._module_name,
-                "cuda_api": plan.cuda_api,
-                "cuda_graph": str(int(plan.cuda_graph)),
-                # its hash and header are known by now; such an engine holds a runtime of its own
-                "host_code": str(int(plan.version_compatible)),
-            },
-            length_multiple=_LENGTH_MULTIPLE,
-            max_batch_tokens=_MAX_BATCH_TOKENS,
+            module_name=self._module_name,
+            loader=self._loader(),
         )
 
     def variants(self, plan: RunPlan, num_threads: int) -> tuple[RuntimeVariant, ...]:
         """Return CUDA graphs as another way of running an engine, where they can be had."""
-        if plan.options.get("cuda_api") != CUDA_BINDINGS or plan.options["cuda_graph"] == "1":
-            return ()
-        captured = replace(plan, options={**plan.options, "cuda_graph": "1"})
-        why = "one launch for the whole engine: small batches wait for the CPU that starts kernels"
-        return (RuntimeVariant(name="cuda-graph", plan=captured, num_threads=num_threads, why=why),)
+        return graph_variants(plan, num_threads)
 
     def finish(self, request: FinishRequest) -> CompiledArtifact:
         """Build the engine by TensorRT's own builder on the machine of the GPU.
@@ -328,38 +272,11 @@ class TensorRtTarget:
         return Loader(runtime=self._runtime, version=self._import().__version__, rebuild=FINISH)
 
     def _built(self, request: FinishRequest, plan: BuildPlan) -> list[ArtifactFile]:
-        module, folder = self._import(), request.output_dir
-        timings = None
-        if request.keep_dir is not None:
-            gpu = f"{request.hardware.model_name} {request.hardware.microarchitecture}"
-            timings = TimingCache.for_gpu(request.keep_dir, module.__version__, gpu)
-        prepared = request.artifact.directory
-        # the GPU at hand decides, not the one that was prepared for
-        here = replace(plan, compute_capabilities=())
-        cache = prepared / CACHE_FILE
-        if plan.calibrator == "cache" and cache.is_file():  # float recipes have nothing to take
-            from targets.tensorrt.implicit import build_from_cache  # imports onnx
-
-            engine = build_from_cache(module, prepared / plan.graph, cache, here)
-        else:
-            engine = build_engine(module, prepared / plan.graph, here, timings)
-        files = [write_bytes(folder / ENGINE_FILE, engine.data, on_device=True)]
-        if read_layers_list(engine.log):  # else the session's inspector must tell
-            source = f"TensorRT {module.__version__}, {request.hardware.model_name}"
-            asked = read_asked(prepared / ASKED_FILE)
-            files.append(write_structure(folder, engine, asked, source))
-        return files
+        return built_files(self._import(), request, plan)
 
     def _taken(self, request: FinishRequest, plan: BuildPlan, engine: Path) -> list[ArtifactFile]:
         """Take an engine that trtexec, or a run before, has built."""
-        require_plan(
-            engine,
-            self._loader(),
-            version_compatible=plan.version_compatible,
-            capability=_capability_of(request.hardware),
-        )
-        place = request.output_dir / ENGINE_FILE
-        return [write_bytes(place, engine.read_bytes(), on_device=True)]
+        return taken_files(request, plan, engine, self._loader())
 
     def _require_supported(self, gpu: GpuProfile) -> None:
         if not gpu.tensorrt:
@@ -369,12 +286,7 @@ class TensorRtTarget:
         return tensorrt_versions() | rtx_versions()
 
     def _write_build(self, folder: Path, plan: BuildPlan) -> list[ArtifactFile]:
-        lines = [
-            f"# TensorRT {major}\n{trtexec_line(plan, 'model.plan', major=major)}\n"
-            for major in (10, 11)
-        ]
-        texts = {PLAN_FILE: plan.to_json(), COMMANDS_FILE: "".join(lines)}
-        return [write_text(folder / name, text) for name, text in texts.items()]
+        return [write_text(folder / PLAN_FILE, plan.to_json()), write_commands(folder, plan)]
 
     def _compiled(
         self, folder: Path, graph: Path, plan: BuildPlan, asked: Asked
@@ -386,36 +298,3 @@ class TensorRtTarget:
             return []
         engine = build_engine(module, graph, plan)
         return [write_structure(folder, engine, asked, rtx_source(module))]
-
-
-def rtx_source(module: Any) -> str:  # noqa: ANN401
-    """Name the compiler that needs no GPU."""
-    return f"TensorRT for RTX {module.__version__}, built without a GPU"
-
-
-def _capability_of(hardware: Hardware) -> str:
-    return next(
-        (gpu.compute_capability for gpu in gpu_profiles() if gpu.sm in hardware.features), ""
-    )
-
-
-def _file_stem(recipe: Recipe) -> str:
-    return recipe.name.replace("/", "-")
-
-
-def _capabilities(hardware: Hardware, recipe: Recipe) -> tuple[str, ...]:
-    """Return those that RTX can build a recipe for, of the device that is prepared for."""
-    found = (gpu for gpu in gpu_profiles() if gpu.sm in hardware.features and gpu.tensorrt_rtx)
-    names = (gpu.compute_capability for gpu in found)
-    return tuple(one for one in names if not _has_no_float32(one, recipe))
-
-
-def _has_no_float32(capability: str, recipe: Recipe) -> bool:
-    """TensorRT for RTX 1.7: "Cannot compile … for Turing (SM75): FP32 GEMM is not supported"."""
-    return capability == "7.5" and recipe.float_precision == "float32"
-
-
-def only_without_float32(hardware: Hardware, recipe: Recipe) -> bool:
-    """Say whether RTX can build a recipe for none of the GPUs because they are of Turing."""
-    gpus = [gpu for gpu in gpu_profiles() if gpu.sm in hardware.features]
-    return bool(gpus) and all(_has_no_float32(gpu.compute_capability, recipe) for gpu in gpus)

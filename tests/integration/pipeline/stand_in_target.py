@@ -15,7 +15,8 @@ import onnx
 from targets.artifacts import artifact_file, plan_to_run
 from targets.contract import Availability, Device, FinishRequest, Hardware, RuntimeVariant
 from targets.errors import CompileError
-from targets.tensorrt.target import EMBEDDING, TensorRtTarget
+from targets.tensorrt.running import EMBEDDING
+from targets.tensorrt.target import TensorRtTarget
 
 ENGINE = "model.plan"
 MARK = onnx.ModelProto(doc_string="stands for an engine").SerializeToString()

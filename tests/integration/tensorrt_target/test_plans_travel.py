@@ -20,8 +20,9 @@ from targets.tensorrt.plan_header import (
     require_plan,
 )
 from targets.tensorrt.rtx import TensorRtRtxTarget
+from targets.tensorrt.running import SESSION
 from targets.tensorrt.sdk import import_rtx
-from targets.tensorrt.target import SESSION, TensorRtTarget
+from targets.tensorrt.target import TensorRtTarget
 
 try:
     RTX = import_rtx()

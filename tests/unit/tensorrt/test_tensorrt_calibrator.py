@@ -23,7 +23,8 @@ from targets.tensorrt.build_plan import BuildPlan, Profile
 from targets.tensorrt.calibration_batches import batches_of
 from targets.tensorrt.calibration_cache import CalibrationCache
 from targets.tensorrt.calibrator import build_calibrated
-from targets.tensorrt.cuda import CUDA_BINDINGS, Cuda, open_cuda
+from targets.tensorrt.cuda import CUDA_BINDINGS, open_cuda
+from targets.tensorrt.cuda_interface import Cuda
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 SHAPE = (2, 5)

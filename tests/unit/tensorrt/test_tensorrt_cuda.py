@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from tensorrt_api import fake_cuda
 
-from targets.tensorrt.cuda import CUDA_BINDINGS, PYCUDA, Cuda, CudaError, open_cuda
+from targets.tensorrt.cuda import CUDA_BINDINGS, PYCUDA, CudaError, open_cuda
+from targets.tensorrt.cuda_interface import Cuda
 from targets.tensorrt.sdk import lacks_cuda_package
 
 BOTH = (CUDA_BINDINGS, PYCUDA)

@@ -15,12 +15,14 @@ from targets.artifacts import artifact_file
 from targets.contract import CompiledArtifact, FinishRequest, OnnxArtifact, TensorSpec
 from targets.errors import CompileError, ConfigError, NotInstalledError
 from targets.hardware import nvidia
+from targets.tensorrt import finishing
 from targets.tensorrt import target as module
 from targets.tensorrt.build_plan import BuildPlan, Profile
 from targets.tensorrt.engine import Engine
 from targets.tensorrt.files import ASKED_FILE, ENGINE_FILE, PLAN_FILE, STRUCTURE_FILE, read_plan
 from targets.tensorrt.plan_header import parse_version
-from targets.tensorrt.target import SESSION, TensorRtTarget
+from targets.tensorrt.running import SESSION
+from targets.tensorrt.target import TensorRtTarget
 
 INPUTS = ("input_ids", "attention_mask")
 PLAN = BuildPlan(
@@ -162,7 +164,7 @@ def test_a_list_of_layers_must_show_the_int8_that_was_asked_for(
         log=("Layers:\n" + "\n".join(lines),),
         warnings=(),
     )
-    monkeypatch.setattr(module, "build_engine", lambda *_: told)
+    monkeypatch.setattr(finishing, "build_engine", lambda *_: told)
     if is_refused:
         with pytest.raises(CompileError, match="1 of 2 linear layers run in int8"):
             finish(prepared, tmp_path)
