@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import onnx
 from exporter.deliver.cache import key_of
 from exporter.deliver.codec import dump_json, load_json
 from exporter.deliver.folders import remove_tree
-from exporter.optimize.probe import Probe, drift
+from exporter.optimize.probe import drift, embed_graph
 from exporter.optimize.training import Schedule
 from exporter.optimize.training_batches import make_batches
 from exporter.steps.contest import Contest, Outcome
@@ -35,8 +36,9 @@ from targets.hardware.detect import usable_cores
 from targets.hardware.precisions import is_backed
 from targets.hashing import sha256_file
 from targets.quantization.graph import to_array
-from targets.quantization.layers import read_layers
+from targets.quantization.plan import LayerPlan, QdqPlan
 from targets.quantization.plans_file import Prepared, apply_copies, load_prepared, save_prepared
+from targets.quantization.qdq import insert_qdq
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -229,9 +231,8 @@ class _Run:
             )
             learnt = self._embed(student.module, held_out)
             reference = self._embed(encoder.module, held_out)
-        probe = self._probe(model)
-        before = drift(reference, probe.embed(held_out, plans))
-        rows = probe.embed(held_out, trained)
+        before = drift(reference, self._in_graph(model, plans, held_out))
+        rows = self._in_graph(model, trained, held_out)
         after, agreement = drift(reference, rows), _lowest_cosine(learnt, rows)
         _require_agreement(agreement)
         summary = TrainingSummary(
@@ -248,14 +249,12 @@ class _Run:
         )
         return replace(self.prepared, plans=trained), summary
 
-    def _probe(self, model: onnx.ModelProto) -> Probe:
-        return Probe(
-            self.graph,
-            model,
-            read_layers(model),
-            signed=self.prepared.plans[0].integers.startswith("S"),
-            num_threads=self.num_threads,
-        )
+    def _in_graph(
+        self, model: onnx.ModelProto, plans: Sequence[LayerPlan], texts: TokenSequences
+    ) -> FloatArray:
+        """Embed texts with the Q/DQ graph of plans."""
+        quantized = insert_qdq(model, QdqPlan(layers=tuple(plans)))
+        return embed_graph(quantized, self.graph, texts, self.num_threads)
 
     def _inputs(self, texts: TokenSequences) -> tuple[Tensor, ...]:
         return self._padded(texts, np.arange(len(texts)))
