@@ -66,7 +66,7 @@ def recipes_for(hardware: Hardware) -> tuple[Recipe, ...]:
             "torchao_dynamic",
             PRODUCT_FEATURES,
             "torchao: weights in int8 per channel, activations per token at run time, so that "
-            "embeddings do not depend on batch mates; made for torch.compile",
+            "embeddings do not depend on batch mates",
         ),
         _int8("int8-packed-dynamic", "torch_dynamic", PACKED_FEATURES, _why_packed(hardware)),
         _int8(
