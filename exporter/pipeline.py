@@ -117,10 +117,10 @@ def _tournament(
     work: Workspace, stand: Stand, source: Source, graph: Graph, texts: Texts, turns: Turns
 ) -> Shipment:
     with turns.here():
-        dev_reference = source.reference(texts.dev) if texts.dev is not None else None
-        test_reference = source.reference(texts.test)
         offered = stand.target.candidates(graph.artifact, stand.hardware)
         recipes = as_asked(work.settings, stand.target, offered, graph.artifact)
+        dev_reference = source.reference(texts.dev) if texts.dev is not None else None
+        test_reference = source.reference(texts.test)
         model = source.model() if stand.target.spec.needs_source else None
         given = Ingredients(graph=graph.artifact, calibration=texts.calibration, source=model)
         with compiled_meanwhile(work, stand, given, recipes):

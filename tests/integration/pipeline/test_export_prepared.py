@@ -63,3 +63,14 @@ def test_a_gpu_that_nobody_builds_for_is_refused_before_the_work(export):
     assert ran.code == 2
     assert "3.5" in ran.err
     assert not ran.folder.exists()
+
+
+@pytest.mark.parametrize(("target", "said"), [
+    ("openvino", "openvino has no attention in int8"),
+    ("tensorrt", "needs several heads of 16, 32, 64 values"),
+])  # fmt: skip
+def test_attention_in_int8_is_refused_with_the_reason(export, target, said):
+    ran = export("--target", target, "--attention-int8")
+    assert ran.code == 2
+    assert said in ran.err
+    assert not ran.folder.exists()

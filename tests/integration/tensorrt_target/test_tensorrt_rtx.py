@@ -89,7 +89,9 @@ def minilm(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     rng = np.random.default_rng(0)
     texts = [rng.integers(1000, 20000, length) for length in (8, 12, 20, 33, 60, 100)]
     tokens = TokenSequences.from_lists([one.astype(np.int32) for one in texts], 0)
-    plans = write_plans(folder / "plans.npz", graph, tokens, RECIPES[INT8].scheme)
+    # recipes that keep attention in float take no notice of its plans
+    scheme = replace(RECIPES[INT8].scheme, attention=True)
+    plans = write_plans(folder / "plans.npz", graph, tokens, scheme)
     return Bench(graph=graph, tokens=tokens, plans=plans)
 
 
@@ -113,6 +115,17 @@ def test_minilm_in_int8_has_all_its_layers_there_and_attention_in_one_kernel(min
     assert TARGET.structure(artifact).warnings == ()
     assert (tmp_path / ENGINE_FILE).stat().st_size > 20_000_000
     assert [one.path for one in artifact.files if one.on_device] == [ENGINE_FILE]
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_minilm_s_attention_is_int8_where_asked_for(minilm, tmp_path):
+    asked = TARGET.with_int8_attention(RECIPES[INT8], minilm.graph)
+    assert counts(minilm.compile(tmp_path, asked)) == {
+        ("linear", "int8"): 36,
+        ("gemm", "int8"): 24,
+        ("fused attention", "int8"): 6,
+    }
 
 
 @pytest.mark.model

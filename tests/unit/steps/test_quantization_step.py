@@ -27,6 +27,7 @@ from targets.errors import ConfigError
 from targets.openvino.recipes import recipes_for
 from targets.pytorch.recipes import recipes_for as recipes_of_pytorch
 from targets.quantization.plans_file import load_prepared
+from targets.tensorrt.recipes import recipes_for as tensorrt_recipes
 
 
 def cpu(*features: str) -> Hardware:
@@ -345,3 +346,41 @@ def test_nothing_is_calibrated_for_pytorch(quantized) -> None:
 def test_the_threshold_is_nobody_else_s(quantized) -> None:
     found = quantized(precision="float32", outlier_threshold=3.0)
     assert {one.outlier_threshold for one in found.recipes} == {None}
+
+
+# ------------------------------------------------------------------------------- attention
+
+
+def with_attention(asked: bool) -> tuple[Recipe, ...]:
+    return tuple(
+        one if one.scheme is None else replace(one, scheme=replace(one.scheme, attention=asked))
+        for one in tensorrt_recipes(VNNI)
+    )
+
+
+def test_attention_is_planned_where_the_scheme_asks_for_it(quantized) -> None:
+    found = quantized(recipes=lambda _: with_attention(True))
+    (path,) = set(found.plans.values())
+    plans = load_prepared(path)
+    assert [one.block.path for one in plans.attention] == [
+        f"encoder.layer.{number}.attention.self" for number in range(2)
+    ]
+    scores = found.summary.attention
+    assert {one.method for one in scores} == {"minmax", "percentile", "entropy", "mse"}
+    assert [one.drift for one in scores] == sorted(one.drift for one in scores)
+    assert [one.chosen for one in scores] == [True, False, False, False]
+    mixed = [one for one in found.recipes if one.name.startswith("int8-")]
+    assert mixed
+    assert all(one.scheme.attention for one in mixed)
+
+
+def test_nobody_else_pays_for_it(quantized) -> None:
+    found = quantized(recipes=lambda _: with_attention(False))
+    (path,) = set(found.plans.values())
+    assert load_prepared(path).attention == ()
+    assert found.summary.attention == ()
+
+
+def test_a_calibrator_that_was_asked_for_is_attention_s_too(quantized) -> None:
+    found = quantized(recipes=lambda _: with_attention(True), calibrator="mse")
+    assert [one.method for one in found.summary.attention] == ["mse"]
