@@ -15,7 +15,7 @@ from targets.artifacts import artifact_file
 from targets.contract import CompiledArtifact, FinishRequest, OnnxArtifact, TensorSpec
 from targets.errors import CompileError, ConfigError, NotInstalledError
 from targets.hardware import nvidia
-from targets.tensorrt import finishing
+from targets.tensorrt import finishing, gpu_hardware
 from targets.tensorrt import target as module
 from targets.tensorrt.build_plan import BuildPlan, Profile
 from targets.tensorrt.engine import Engine
@@ -194,7 +194,8 @@ def test_a_probe_finds_what_is_there_and_names_what_is_not(tensorrt, monkeypatch
 
     local = open_device("local")
     gpu = nvidia.parse_gpu("NVIDIA H100 80GB HBM3, 9.0, 81559, 580.65.06")
-    monkeypatch.setattr(module, "detect_gpu", lambda: gpu)
+    for place in (module, gpu_hardware):
+        monkeypatch.setattr(place, "detect_gpu", lambda: gpu)
     monkeypatch.setattr(module, "lacks_cuda_package", tuple)
     found = TARGET.probe(local)
     assert found.ok, found.missing

@@ -218,7 +218,7 @@ def test_a_session_that_does_not_wait_gives_old_bytes(bench, monkeypatch):
     """The negative twin of everything above: the fake notices what a GPU would punish."""
     session = bench.open()
     monkeypatch.setattr(session._cuda, "synchronize", lambda stream: None)
-    monkeypatch.setattr(session, "_remember", lambda: None)
+    monkeypatch.setattr(session._times, "remember", lambda: None)
     assert not np.allclose(session.run(batch(2, 3)), expected(batch(2, 3)))
 
 
