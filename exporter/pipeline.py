@@ -30,7 +30,7 @@ from exporter.steps.source import Graph, Source
 from exporter.steps.stands import find_stands
 from exporter.steps.texts import Texts, prepare_texts
 from exporter.steps.tournament import hold_tournament
-from exporter.steps.training import calls_for_training, with_training
+from exporter.steps.training import calls_for_training, trained_if_asked, with_training
 from exporter.steps.untimed import choose_untimed
 from exporter.steps.workspace import Workspace
 from exporter.values import ExportRecord, TargetResult
@@ -128,8 +128,7 @@ def _tournament(
                 work, source.spec, graph.artifact, texts.calibration, recipes, stand.hardware
             )
         train = partial(with_training, work, source, graph.artifact, texts)
-        if work.settings.qat:
-            quantization = train(quantization)
+        quantization = trained_if_asked(work, source, graph.artifact, texts, stand, quantization)
     hold = partial(
         Contest,
         work=work,

@@ -24,6 +24,7 @@ from exporter.cli.pack import pack, unpack
 from exporter.cli.report import report
 from exporter.cli.sign import sign
 from exporter.cli.targets import targets
+from exporter.cli.train_aware import train_aware
 from targets.errors import ExitCode, ExporterError
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command()(export)
 app.command()(build)
 app.command()(calibrate)
+app.command()(train_aware)
 app.command()(targets)
 app.command()(check)
 app.command()(compatibility)

@@ -17,6 +17,7 @@ from exporter.optimize.probe import drift, embed_graph
 from exporter.optimize.training import Schedule
 from exporter.optimize.training_batches import make_batches
 from exporter.steps.contest import Contest, Outcome
+from exporter.steps.execution import Stand
 from exporter.steps.quantization import Quantization, hold_out
 from exporter.steps.source import Source
 from exporter.steps.texts import Texts
@@ -31,7 +32,7 @@ from targets.contract import (
     Recipe,
     TokenSequences,
 )
-from targets.errors import CalibrationError, ConfigError
+from targets.errors import CalibrationError, ConfigError, StepError
 from targets.hardware.detect import usable_cores
 from targets.hardware.precisions import is_backed
 from targets.hashing import sha256_file
@@ -53,6 +54,35 @@ _MOST_HELD_OUT = 200
 _LEAST_AGREEMENT = 0.999
 """Lowest cosine between the trained model in PyTorch and its graph, on any held-out text. A value
 on the border between two integers may fall either way; more than that is another computation."""
+
+
+def trained_if_asked(
+    work: Workspace,
+    source: Source,
+    graph: OnnxArtifact,
+    texts: Texts,
+    stand: Stand,
+    found: Quantization,
+) -> Quantization:
+    """Train under `--qat`, unless `auto` could not take the result on this device anyway.
+
+    Among several targets, one that has nothing to train goes on without.
+
+    Raises:
+        ConfigError, CalibrationError, StepError, StorageError: see `with_training`.
+    """
+    settings = work.settings
+    if not settings.qat:
+        return found
+    static = [one for one in found.recipes if _is_static(one)]
+    place = f"{stand.target.spec.name} on {stand.device.name}"
+    if static and settings.precision == "auto" and not is_backed(static[0], stand.hardware):
+        work.reporter.note(f"{place}: not trained, nothing there accelerates static int8")
+        return found
+    if not found.plans and len(settings.target) > 1:
+        work.reporter.note(f"{place}: not trained, it has no static int8 recipe")
+        return found
+    return with_training(work, source, graph, texts, found)
 
 
 def with_training(
@@ -85,6 +115,14 @@ def with_training(
     folder = _trained(work, source, graph, texts, found.plans[base.scheme])
     summary = load_json(TrainingSummary, (folder / _SUMMARY).read_bytes())
     told = replace(found, summary=replace(found.summary, training=summary))
+    name = f"{base.name}-qat"
+    if not summary.used and work.settings.precision == name:
+        raise StepError(
+            f"{name} was asked for, and training does not help",
+            why=f"drift {summary.drift_after:.2e} on held-out texts, "
+            f"{summary.drift_before:.2e} without training",
+            hint="train longer, on more texts, or take --precision auto",
+        )
     if not summary.used:
         work.reporter.note(
             f"training does not help: drift {summary.drift_after:.2e} on held-out texts, "
