@@ -125,7 +125,13 @@ def _tournament(
         given = Ingredients(graph=graph.artifact, calibration=texts.calibration, source=model)
         with compiled_meanwhile(work, stand, given, recipes):
             quantization = quantize_layers(
-                work, source.spec, graph.artifact, texts.calibration, recipes, stand.hardware
+                work,
+                source.spec,
+                graph.artifact,
+                texts.calibration,
+                recipes,
+                stand.hardware,
+                only_backed=stand.measures_latency and not stand.prepares,
             )
         train = partial(with_training, work, source, graph.artifact, texts)
         quantization = trained_if_asked(work, source, graph.artifact, texts, stand, quantization)

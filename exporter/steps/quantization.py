@@ -35,7 +35,7 @@ from targets.contract import (
 )
 from targets.errors import CompileError, ConfigError
 from targets.hardware.detect import usable_cores
-from targets.hardware.precisions import adds_pairs_with_saturation
+from targets.hardware.precisions import adds_pairs_with_saturation, is_backed
 from targets.hashing import sha256_file
 from targets.lengths import spread_by_length
 from targets.quantization.attention import AttentionPlan
@@ -105,6 +105,8 @@ def quantize_layers(
     tokens: TokenSequences,
     recipes: Sequence[Recipe],
     hardware: Hardware,
+    *,
+    only_backed: bool = False,
 ) -> Quantization:
     """Find the int8 form of every layer, and the recipes that are worth a try.
 
@@ -115,6 +117,8 @@ def quantize_layers(
         tokens: calibration texts.
         recipes: the target's candidates.
         hardware: of the device.
+        only_backed: what nothing there accelerates will not be built (`auto` in a tournament), so
+            that its form need not be found.
 
     Raises:
         CalibrationError: the texts do not carry statistics.
@@ -129,6 +133,8 @@ def quantize_layers(
     base = next((one for one in wanted if one.quantizer == "qdq"), None)
     precision = work.settings.precision
     if base is None or base.scheme is None or not precision.startswith(("auto", base.name)):
+        return Quantization(recipes=_overridden(wanted, asked, layers), plans={})
+    if only_backed and precision == "auto" and not is_backed(base, hardware):
         return Quantization(recipes=_overridden(wanted, asked, layers), plans={})
     ranges_of(base.scheme)  # refuses what does not go together before an hour of calibration
     folder = _quantized(work, spec, graph, tokens, base.scheme, hardware)

@@ -74,7 +74,9 @@ def cache(tmp_path_factory) -> Path:
 def quantized(graph, cache):
     """Run the step with some settings; what was done is kept in `steps`."""
 
-    def run(hardware: Hardware = VNNI, *, recipes=recipes_for, **settings) -> Quantization:
+    def run(
+        hardware: Hardware = VNNI, *, recipes=recipes_for, only_backed=False, **settings
+    ) -> Quantization:
         run.steps = Steps()
         work = Workspace(
             settings=Settings(threads=1, **settings), cache=Cache(cache), reporter=run.steps
@@ -95,7 +97,9 @@ def quantized(graph, cache):
             weights_sha256="w",
             tokenizer_sha256="t",
         )
-        return quantize_layers(work, spec, graph, TOKENS, recipes(hardware), hardware)
+        return quantize_layers(
+            work, spec, graph, TOKENS, recipes(hardware), hardware, only_backed=only_backed
+        )
 
     return run
 
@@ -130,6 +134,16 @@ def test_too_few_texts_serve_as_both(texts: int) -> None:
 
 
 # -------------------------------------------------------------------------- the whole step
+
+
+def test_no_form_is_looked_for_that_a_tournament_would_not_build(quantized) -> None:
+    found = quantized(AVX2, only_backed=True)
+    assert (found.plans, found.summary) == ({}, None)
+    assert quantized.steps.titles == []
+    assert by_name(found)["int8-static"].requires, "it stays, to say why it is not built"
+    assert quantized(VNNI, only_backed=True).plans
+    assert quantized(AVX2, only_backed=True, precision="int8-static").plans
+    assert quantized(AVX2).plans
 
 
 def test_plans_and_recipes_are_made(quantized) -> None:
