@@ -156,8 +156,8 @@ class Settings(BaseModel):
     num_samples: int = Field(300, ge=1)
     qat: bool = False
     training: str | None = None
-    training_steps: int = Field(1000, ge=1)
-    learning_rate: float = Field(0.004, gt=0, allow_inf_nan=False)
+    training_steps: int = Field(600, ge=1)
+    learning_rate: float = Field(0.006, gt=0, allow_inf_nan=False)
     eval: str | None = None
     field: str = "text"
     seed: int = 0

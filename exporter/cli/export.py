@@ -145,11 +145,11 @@ def export(
     ] = None,
     training_steps: Annotated[
         int | None,
-        _option("--training-steps", help="Batches of --qat at most [1000].", panel=_RECIPES),
+        _option("--training-steps", help="Batches of --qat at most [600].", panel=_RECIPES),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        _option("--learning-rate", help="Of --qat, in steps of a weight [0.004].", panel=_RECIPES),
+        _option("--learning-rate", help="Of --qat, in steps of a weight [0.006].", panel=_RECIPES),
     ] = None,
     evaluation: Annotated[
         str | None,

@@ -38,10 +38,10 @@ def train_aware(
         str | None, typer.Option("--eval", help="Texts that must not be trained on [built-in].")
     ] = None,
     training_steps: Annotated[
-        int | None, typer.Option("--training-steps", help="Batches at most [1000].")
+        int | None, typer.Option("--training-steps", help="Batches at most [600].")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="In steps of a weight [0.004].")
+        float | None, typer.Option("--learning-rate", help="In steps of a weight [0.006].")
     ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="File of the figures and the curve.")

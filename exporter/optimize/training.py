@@ -46,9 +46,9 @@ class Schedule:
         seed: of the order of texts.
     """
 
-    num_steps: int = 1000
+    num_steps: int = 600
     batch_tokens: int = 512
-    learning_rate: float = 0.004
+    learning_rate: float = 0.006
     check_every: int = 50
     patience: int = 6
     seed: int = 0

@@ -1,0 +1,193 @@
+"""One training from plans to plans: learnt in PyTorch, compared in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from exporter.optimize.probe import drift, embed_graph
+from exporter.optimize.training import Schedule
+from exporter.optimize.training_batches import make_batches
+from exporter.steps.quantization import hold_out
+from exporter.values import CurvePoint, TrainingSummary
+from targets.contract import FloatArray, IntArray, OnnxArtifact, Progress, TokenSequences
+from targets.errors import CalibrationError
+from targets.quantization.graph import to_array
+from targets.quantization.plan import LayerPlan, QdqPlan
+from targets.quantization.plans_file import Prepared, apply_copies
+from targets.quantization.qdq import insert_qdq
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from exporter.source.encoder import LoadedEncoder
+
+_MOST_HELD_OUT = 200
+_LEAST_AGREEMENT = 0.999
+"""Lowest cosine between the trained model in PyTorch and its graph, on any held-out text. A value
+on the border between two integers may fall either way; more than that is another computation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Learnt:
+    """What is left of a training: plans, looks, and both models' rows of the held-out texts."""
+
+    plans: tuple[LayerPlan, ...]
+    curve: tuple[CurvePoint, ...]
+    num_steps: int
+    rows: FloatArray
+    reference: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentRun:
+    """One training from plans to plans."""
+
+    encoder: LoadedEncoder
+    graph: OnnxArtifact
+    prepared: Prepared
+    schedule: Schedule
+    num_threads: int
+
+    def run(
+        self,
+        tokens: TokenSequences,
+        name: str,
+        checkpoint: Path,
+        identity: str,
+        progress: Progress,
+    ) -> tuple[Prepared, TrainingSummary]:
+        """Train, and compare with what it started from in the graph that will run.
+
+        Args:
+            tokens: training texts; a tenth is held out.
+            name: of these texts.
+            checkpoint: file that is written after every look, and gone on from where it exists.
+            identity: hash of everything that the training depends on.
+            progress: told the steps done.
+
+        Raises:
+            CalibrationError: a layer cannot be trained, or the graph computes something else.
+            StepError, StorageError: see `Training.run` and `load_checkpoint`.
+        """
+        seen, held_out = hold_out(tokens)
+        held_out = held_out.select(range(min(len(held_out), _MOST_HELD_OUT)))
+        model, _ = apply_copies(self.graph.path, self.prepared)
+        # What training needs is gone before sessions are opened: both at once take 4 GB.
+        learnt = self._learn(model, seen, held_out, checkpoint, identity, progress)
+        reference = learnt.reference
+        before = drift(reference, self._in_graph(model, self.prepared.plans, held_out))
+        rows = self._in_graph(model, learnt.plans, held_out)
+        after, agreement = drift(reference, rows), _lowest_cosine(learnt.rows, rows)
+        _require_agreement(agreement)
+        summary = TrainingSummary(
+            texts=name,
+            num_texts=len(seen),
+            num_held_out=len(held_out),
+            num_steps=learnt.num_steps,
+            batch_tokens=self.schedule.batch_tokens,
+            curve=learnt.curve,
+            drift_before=before,
+            drift_after=after,
+            agreement=agreement,
+            used=after < before,
+        )
+        return replace(self.prepared, plans=learnt.plans), summary
+
+    def _learn(
+        self,
+        model: onnx.ModelProto,
+        seen: TokenSequences,
+        held_out: TokenSequences,
+        checkpoint: Path,
+        identity: str,
+        progress: Progress,
+    ) -> _Learnt:
+        from exporter.optimize.student import build_student
+        from exporter.optimize.training import Training
+        from exporter.optimize.training_checkpoint import load_checkpoint, save_checkpoint
+        from exporter.source.torch_module import attention
+
+        weights = {one.name: to_array(one) for one in model.graph.initializer}
+        encoder = self.encoder
+        with attention(encoder.transformer, "sdpa"):
+            student = build_student(
+                encoder.module, encoder.transformer, self.prepared.plans, weights
+            )
+            training = Training(
+                student,
+                encoder.module,
+                schedule=self.schedule,
+                inputs=self._inputs,
+                embed=self._embed,
+            )
+            load_checkpoint(training, checkpoint, identity)
+            batches = make_batches(
+                seen,
+                num_steps=self.schedule.num_steps,
+                batch_tokens=self.schedule.batch_tokens,
+                max_length=encoder.spec.max_seq_length,
+                seed=self.schedule.seed,
+            )
+            plans = training.run(
+                batches,
+                held_out,
+                after_look=lambda: save_checkpoint(training, checkpoint, identity),
+                progress=progress,
+            )
+            return _Learnt(
+                plans=plans,
+                curve=tuple(training.state.curve),
+                num_steps=training.state.step,
+                rows=self._embed(student.module, held_out),
+                reference=self._embed(encoder.module, held_out),
+            )
+
+    def _in_graph(
+        self, model: onnx.ModelProto, plans: Sequence[LayerPlan], texts: TokenSequences
+    ) -> FloatArray:
+        """Embed texts with the Q/DQ graph of plans."""
+        quantized = insert_qdq(model, QdqPlan(layers=tuple(plans)))
+        return embed_graph(quantized, self.graph, texts, self.num_threads)
+
+    def _inputs(self, texts: TokenSequences) -> tuple[Tensor, ...]:
+        return self._padded(texts, np.arange(len(texts)))
+
+    def _padded(self, texts: TokenSequences, indices: IntArray) -> tuple[Tensor, ...]:
+        import torch
+
+        from exporter.source.encoder import pad_batch
+
+        ids, mask = (torch.from_numpy(one) for one in pad_batch(texts, indices))
+        types = (torch.zeros_like(ids),) if self.encoder.takes_token_type_ids else ()
+        return (ids, mask, *types)
+
+    def _embed(self, module: nn.Module, texts: TokenSequences) -> FloatArray:
+        import torch
+
+        from exporter.source.encoder import length_sorted_batches
+
+        rows = np.empty((len(texts), self.encoder.spec.embedding_dim), np.float32)
+        for indices in length_sorted_batches(texts.lengths, 2 * self.schedule.batch_tokens):
+            with torch.no_grad():
+                rows[indices] = module(*self._padded(texts, indices))[1].numpy()
+        return rows
+
+
+def _lowest_cosine(left: FloatArray, right: FloatArray) -> float:
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return float((np.einsum("ij,ij->i", left, right) / norms).min())
+
+
+def _require_agreement(lowest: float) -> None:
+    if not lowest >= _LEAST_AGREEMENT:
+        raise CalibrationError(
+            "the trained model and its graph do not agree",
+            why=f"the lowest cosine between them is {lowest:.5f}, asked {_LEAST_AGREEMENT}",
+            hint="leave --qat out for this model, and report it: its layers compute something else",
+        )
