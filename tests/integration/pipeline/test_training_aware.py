@@ -66,13 +66,6 @@ def test_the_export_says_what_training_did_and_uses_it_only_where_it_helps(expor
     assert read_report(ran.folder / "reports").targets
 
 
-def test_without_it_nothing_is_trained(export_tiny):
-    ran = export_tiny("--target", "onnxruntime", "--precision", "int8-static")
-    (section,) = (one for one in ran.report["targets"] if one["target"] == "onnxruntime")
-    assert section["quantization"]["training"] is None
-    assert section["recipe"]["scheme"]["trained"] is False
-
-
 def test_texts_of_the_evaluation_are_never_trained_on(train, tiny_texts, tmp_path):
     done = train("--training", str(tiny_texts[1]), "-o", "none.json")
     assert done.returncode == 2
