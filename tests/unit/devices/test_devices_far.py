@@ -152,13 +152,16 @@ def start_process():
     started = []
 
     def start(*arguments: str) -> subprocess.Popen:
-        forever = "import threading; threading.Event().wait()"
-        started.append(subprocess.Popen([sys.executable, "-c", forever, *arguments]))
+        forever = "import threading; print(flush=True); threading.Event().wait()"
+        command = [sys.executable, "-c", forever, *arguments]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        started[-1].stdout.readline()  # until then its command line may still be ours
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
+        process.stdout.close()
         process.wait()
 
 
