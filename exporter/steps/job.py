@@ -98,7 +98,7 @@ def write_job(
             pad_token_id=material.texts.test.documents.pad_token_id,
             texts=texts,
             settings={name: getattr(settings, name) for name in SETTINGS},
-            policy=settings.policy.model_dump(),
+            policy=settings.policy.thresholds,
         )
         add_job(bundle, job, sources)
 
