@@ -149,13 +149,12 @@ def test_a_layer_that_a_library_passes_over_is_found_out(bench, recipes):
 
 
 def test_a_damaged_model_does_not_load(bench, artifacts, tmp_path):
-    folder = shutil.copytree(artifacts("int8-weights").directory, tmp_path / "damaged")
+    whole = artifacts("int8-weights")
+    folder = shutil.copytree(whole.directory, tmp_path / "damaged")
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-4000])
-    from targets.pytorch import session
-
     with pytest.raises(RuntimeError, match=r"(?i)incomplete|invalid|deserializ"):
-        session.open_session(folder / "model.safetensors", _plan())
+        bench.open(replace(whole, directory=folder))
 
 
 def test_unknown_options_are_named(bench, artifacts):
@@ -218,9 +217,3 @@ def test_integers_that_are_widened_are_not_taken_for_integers(bench, artifacts):
         verdicts[name] = judge_precision(artifact.recipe, executed).verdict
     assert verdicts.pop("int8-outliers") == "fail"
     assert set(verdicts.values()) == {"pass"}, verdicts
-
-
-def _plan():
-    from conftest import Plan
-
-    return Plan({})
