@@ -19,7 +19,7 @@ SECTION = REPORT.targets[0]
 
 def recorded(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
     provenance = replace(
-        REPORT.provenance, command="exporter export --eval /home/me/data/cranfield -o /tmp/a/out"
+        REPORT.provenance, command="exporter export --eval /some/where/cranfield -o /else/where/out"
     )
     report = replace(REPORT, targets=(replace(SECTION, **changes),), provenance=provenance)
     found = Recorded(name="out", report=report, sha256="0" * 64)
