@@ -126,7 +126,7 @@ class Settings(BaseModel):
     tables (None: what each recipe says); `outlier_threshold` that of LLM.int8 (None: likewise);
     `compute_capability` names the GPUs that are prepared for where none is here ("8.9"; none: each
     target's default); `qat` asks for quantization-aware training on the texts of `training` (None:
-    the calibration texts' source).
+    the calibration texts' source); `training_labels` names the field of their classes.
     """
 
     model_config = _FROZEN
@@ -156,6 +156,7 @@ class Settings(BaseModel):
     num_samples: int = Field(300, ge=1)
     qat: bool = False
     training: str | None = None
+    training_labels: str | None = None
     training_steps: int = Field(600, ge=1)
     learning_rate: float = Field(0.006, gt=0, allow_inf_nan=False)
     eval: str | None = None

@@ -143,6 +143,10 @@ def export(
         str | None,
         _option("--training", help="Texts for --qat [those of --calibration].", panel=_TEXTS),
     ] = None,
+    training_labels: Annotated[
+        str | None,
+        _option("--training-labels", help="Field of their classes [none].", panel=_TEXTS),
+    ] = None,
     training_steps: Annotated[
         int | None,
         _option("--training-steps", help="Batches of --qat at most [600].", panel=_RECIPES),
@@ -244,6 +248,7 @@ def export(
         "num_samples": num_samples,
         "qat": qat or None,
         "training": training,
+        "training_labels": training_labels,
         "training_steps": training_steps,
         "learning_rate": learning_rate,
         "eval": evaluation,

@@ -31,6 +31,9 @@ def train_aware(
     training: Annotated[
         str | None, typer.Option("--training", help="Unlabelled texts [those of --calibration].")
     ] = None,
+    training_labels: Annotated[
+        str | None, typer.Option("--training-labels", help="Field of their classes [none].")
+    ] = None,
     calibration: Annotated[
         str | None, typer.Option("--calibration", help="Calibration texts [built-in].")
     ] = None,
@@ -65,6 +68,7 @@ def train_aware(
         "model": model,
         "qat": True,
         "training": training,
+        "training_labels": training_labels,
         "calibration": calibration,
         "eval": evaluation,
         "training_steps": training_steps,
@@ -104,4 +108,8 @@ def _print(summary: TrainingSummary, output: Path, *, as_json: bool) -> None:
     print(
         f"drift {summary.drift_before:.3e} -> {summary.drift_after:.3e} ({gone:.0%} gone); {used}"
     )
+    if summary.labels is not None:
+        from exporter.deliver.report.figures import class_accuracies
+
+        print(class_accuracies(summary.labels))
     print(f"figures {output}")

@@ -24,8 +24,8 @@ from exporter.optimize.calibration_batches import (
     read_windows,
 )
 from exporter.optimize.calibration_graph import Activation, ActivationSession, open_activations
-from exporter.optimize.calibration_memory import trim_heap
 from exporter.optimize.calibration_state import EVERY_S, Checkpoint, PassState, Position
+from exporter.optimize.memory import trim_heap
 from targets.contract import FloatArray, OnnxArtifact, Progress, no_progress
 from targets.errors import CalibrationError
 from targets.hashing import sha256_json

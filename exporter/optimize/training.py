@@ -3,7 +3,8 @@
 The loss is what the artifact is judged by, against the source model on the same texts: the cosine
 of the embeddings (1 - mean), the squared error of token states relative to their size (every token
 teaches, not every text only), and the squared error of the matrix of similarities between the texts
-of a batch (Tung and Mori 2019), which neighbours are found by. Adam with a cosine schedule.
+of a batch (Tung and Mori 2019), which neighbours are found by. Where texts have labels, lost
+margins between their classes count too (`label_margins`). Adam with a cosine schedule.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from exporter.optimize.label_margins import Centres
+from exporter.optimize.memory import trim_heap
 from exporter.optimize.probe import drift
 from exporter.optimize.student import Student
+from exporter.optimize.training_batches import TrainingBatch
 from exporter.values import CurvePoint
 from targets.contract import FloatArray, TokenSequences
 from targets.errors import StepError
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 STATES_WEIGHT, SIMILARITY_WEIGHT = 1.0, 0.1
 """Of the two losses beside the cosine."""
+MARGIN_WEIGHT = 0.1
+"""Of lost margins: a hundredth of similarity is to a text what a thousandth of drift is."""
 _BIAS_RATE = 1.0 / 40
 """Learning rate of biases for one of weights, which are in units of their step."""
 _BETAS = (0.9, 0.99)
@@ -82,6 +88,7 @@ class Training:
         schedule: how.
         inputs: pads texts to a batch: the modules' inputs, ids and mask first.
         embed: embeds texts with either module, shape [num_texts, embedding_dim], float32.
+        centres: of the texts' classes; None: they have none.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class Training:
         schedule: Schedule,
         inputs: Callable[[TokenSequences], tuple[Tensor, ...]],
         embed: Callable[[nn.Module, TokenSequences], FloatArray],
+        centres: Centres | None = None,
     ) -> None:
         self.student = student
         self.schedule = schedule
@@ -99,11 +107,12 @@ class Training:
         self._teacher = teacher
         self._inputs = inputs
         self._embed = embed
+        self._centres = centres
         self.optimizer = _optimizer(student, schedule)
 
     def run(
         self,
-        batches: Sequence[TokenSequences],
+        batches: Sequence[TrainingBatch],
         held_out: TokenSequences,
         *,
         after_look: Callable[[], None] = lambda: None,
@@ -131,23 +140,26 @@ class Training:
             self._step(batches[self.state.step])
             done = self.state.step
             if done % self.schedule.check_every == 0 or done == len(batches):
+                trim_heap()
                 self._look(held_out, reference)
                 after_look()
             progress(done, len(batches))
         self._restore_best()
         return self.student.trained()
 
-    def _step(self, texts: TokenSequences) -> None:
+    def _step(self, batch: TrainingBatch) -> None:
         import torch
 
         rate = self._rate(self.state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        inputs = self._inputs(texts)
+        inputs = self._inputs(batch.tokens)
         with torch.no_grad():
             wanted = self._teacher(*inputs)
         found = self.student.module(*inputs)
         loss = distillation_loss(found, wanted, inputs[1])
+        if self._centres is not None:
+            loss = loss + MARGIN_WEIGHT * self._lost_margin(found[1], wanted[1], batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise StepError(
@@ -161,6 +173,14 @@ class Training:
         self.student.keep_in_range()
         self.state.losses.append(value)
         self.state.step += 1
+
+    def _lost_margin(self, found: Tensor, wanted: Tensor, batch: TrainingBatch) -> Tensor:
+        import torch
+        from torch.nn.functional import normalize
+
+        assert self._centres is not None  # the caller's check
+        mine, theirs = normalize(found, dim=1), normalize(wanted, dim=1)
+        return self._centres.lost_margin(mine, theirs, torch.from_numpy(batch.classes))
 
     def _rate(self, step: int) -> float:
         warm = min(1.0, (step + 1) / _WARM_UP_STEPS)

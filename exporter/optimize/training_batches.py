@@ -1,7 +1,10 @@
 """Which texts every training step sees: decided beforehand, so that a killed run goes on alike.
 
 Training texts may all be short, and what is embedded later may be long. In most steps several texts
-are joined to longer ones: positions and attention over many tokens are trained as well.
+are joined to longer ones: positions and attention over many tokens are trained as well. Training
+texts may also all be of one subject, and what is learnt on it hardly helps on another: in most
+texts some or all tokens are replaced by any of the vocabulary (`docs/training-aware.md` has what
+that gains and costs).
 """
 
 from __future__ import annotations
@@ -11,11 +14,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from targets.contract import TokenSequences
+from targets.contract import IntArray, TokenSequences
 
 _JOINED_SHARE = 0.6
 """Share of the steps whose texts are joined."""
 _SHORTEST_JOINED, _LONGEST_JOINED = 32, 192
+_NO_CLASS = -1
+_REPLACED_SHARES = (0.0, 0.3, 0.7, 1.0)
+"""Share of a text's tokens that are replaced; each share is as likely as the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingBatch:
+    """What one step sees.
+
+    Args:
+        tokens: its texts.
+        classes: index of each text's class, -1 without one or where the text was changed, shape
+            [num_texts], int64.
+    """
+
+    tokens: TokenSequences
+    classes: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +65,15 @@ def _num_alike(texts: Sequence[Sequence[int]], most: int) -> int:
 
 
 def make_batches(
-    tokens: TokenSequences, *, num_steps: int, batch_tokens: int, max_length: int, seed: int
-) -> list[TokenSequences]:
+    tokens: TokenSequences,
+    *,
+    num_steps: int,
+    batch_tokens: int,
+    max_length: int,
+    vocabulary: IntArray,
+    seed: int,
+    classes: IntArray | None = None,
+) -> list[TrainingBatch]:
     """Make the batches of all steps.
 
     Args:
@@ -54,8 +81,12 @@ def make_batches(
         num_steps: how many batches; texts come again, in another order, once all were seen.
         batch_tokens: tokens of a batch, without pads, reached by its last text.
         max_length: the longest joined text, in tokens.
-        seed: of order and lengths.
+        vocabulary: ids that tokens are replaced by, shape [num_ids]; empty: texts keep theirs.
+        seed: of order, lengths and replacements.
+        classes: of the texts, -1 without one, shape [num_texts]; texts that are not joined then
+            keep their tokens.
     """
+    known = np.full(len(tokens), _NO_CLASS, np.int64) if classes is None else classes
     rng = np.random.default_rng(seed)
     frame = frame_of(tokens)
     order: list[int] = []
@@ -63,9 +94,20 @@ def make_batches(
     for _ in range(num_steps):
         length = _target_length(rng, max_length)
         batch: list[list[int]] = []
+        of_batch: list[int] = []
         while sum(len(text) for text in batch) < batch_tokens:
-            batch.append(_next_text(tokens, order, frame, length, max_length, rng))
-        batches.append(TokenSequences.from_lists(batch, tokens.pad_token_id))
+            first, text = _next_text(tokens, order, frame, length, max_length, rng)
+            keeps_class = not length and classes is not None
+            of_batch.append(int(known[first]) if keeps_class else _NO_CLASS)
+            if not keeps_class:
+                text = _with_replaced_tokens(text, frame, vocabulary, rng)
+            batch.append(text)
+        batches.append(
+            TrainingBatch(
+                tokens=TokenSequences.from_lists(batch, tokens.pad_token_id),
+                classes=np.array(of_batch, np.int64),
+            )
+        )
     return batches
 
 
@@ -85,18 +127,39 @@ def _next_text(
     length: int,
     max_length: int,
     rng: np.random.Generator,
-) -> list[int]:
-    """Take texts off `order` until they are long enough, under one frame."""
-    text = _taken(tokens, order, rng)
+) -> tuple[int, list[int]]:
+    """Take texts off `order` until they are long enough, under one frame.
+
+    Returns:
+        Which text came first, and all of them as one.
+    """
+    first, text = _taken(tokens, order, rng)
     end = len(text) - frame.back
     body, suffix = text[:end], text[end:]
     while len(body) + len(suffix) < length:
-        other = _taken(tokens, order, rng)
+        _, other = _taken(tokens, order, rng)
         body = body + other[frame.front : len(other) - frame.back]
-    return body[: max(max_length - len(suffix), 1)] + suffix
+    return first, body[: max(max_length - len(suffix), 1)] + suffix
 
 
-def _taken(tokens: TokenSequences, order: list[int], rng: np.random.Generator) -> list[int]:
+def _with_replaced_tokens(
+    text: list[int], frame: Frame, vocabulary: IntArray, rng: np.random.Generator
+) -> list[int]:
+    """Return a text with some of its tokens replaced; its frame stays."""
+    share = _REPLACED_SHARES[int(rng.integers(len(_REPLACED_SHARES)))]
+    if not len(vocabulary) or not share:
+        return text
+    changed = np.asarray(text)
+    own = slice(frame.front, len(text) - frame.back)
+    others = rng.choice(vocabulary, len(changed[own]))
+    changed[own] = np.where(rng.random(len(others)) < share, others, changed[own])
+    return [int(one) for one in changed]
+
+
+def _taken(
+    tokens: TokenSequences, order: list[int], rng: np.random.Generator
+) -> tuple[int, list[int]]:
     if not order:
         order.extend(int(one) for one in rng.permutation(len(tokens)))
-    return [int(one) for one in tokens[order.pop()]]
+    index = order.pop()
+    return index, [int(one) for one in tokens[index]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from targets.errors import NonFiniteError
 
 if TYPE_CHECKING:
     from torch import nn
+
+_MARKED = re.compile(r"\[.+\]|<.+>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,21 @@ class LoadedEncoder:
     def decode(self, ids: np.ndarray) -> str:
         """Turn token ids back into text, as well as the tokenizer can."""
         return str(self.text_decoder.decode([int(i) for i in ids], skip_special_tokens=True))
+
+    def ordinary_token_ids(self) -> IntArray:
+        """Return the ids that texts are made of, shape [num_ids], ascending.
+
+        Special tokens are left out, and what is written like one: places in the vocabulary that
+        were kept free (`[unused1]`, `<extra_id_0>`) have rows that were never trained.
+        """
+        special = {int(one) for one in self.text_decoder.all_special_ids}
+        num_rows = self.transformer.get_input_embeddings().num_embeddings
+        found = {
+            int(index)
+            for token, index in self.text_decoder.get_vocab().items()
+            if index < num_rows and index not in special and not _MARKED.fullmatch(token)
+        }
+        return np.array(sorted(found), np.int64)
 
 
 def load_encoder(spec: EncoderSpec) -> LoadedEncoder:

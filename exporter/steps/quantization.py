@@ -21,11 +21,13 @@ from exporter.optimize.sensitivity import (
     mixed_recipes,
     with_layer_precisions,
 )
+from exporter.optimize.tables import TablePrecision, measure_tables
 from exporter.steps.calibration import calibration_table
 from exporter.steps.workspace import Workspace, tool_versions
-from exporter.values import EncoderSpec, MethodScore, QuantizationSummary
+from exporter.values import EncoderSpec, MethodScore, QuantizationSummary, TableSensitivity
 from targets.contract import (
     Hardware,
+    IntArray,
     LayerOverride,
     OnnxArtifact,
     Progress,
@@ -39,7 +41,7 @@ from targets.hardware.precisions import adds_pairs_with_saturation, is_backed
 from targets.hashing import sha256_file
 from targets.lengths import spread_by_length
 from targets.quantization.attention import AttentionPlan
-from targets.quantization.layers import FFN_DOWN, EncoderLayers, match, read_layers
+from targets.quantization.layers import EncoderLayers, match, read_layers
 from targets.quantization.overflow import layers_at_risk, predict_plan
 from targets.quantization.plan import LayerPlan
 from targets.quantization.plans_file import Prepared, save_prepared
@@ -63,6 +65,7 @@ _SPLITS: Mapping[str, tuple[str, ...]] = {
     "bnb_nf4": (),
 }
 """Quantizer → what single layers can have besides the recipe's float precision."""
+_TABLE_PRECISIONS: tuple[TablePrecision, ...] = ("float16", "int8")
 _PLANS, _SUMMARY = "plans.npz", "summary.json"
 
 
@@ -88,13 +91,14 @@ class Quantization:
 
 
 def is_superseded(recipe: Recipe) -> bool:
-    """Say whether the static recipes leave less work in float.
+    """Say whether the static recipes leave no more work in float, and lose less.
 
-    A recipe that keeps every last layer of a feed-forward block in float keeps a third of all
-    products there; measured layer by layer, these are no longer the ones that cost most.
+    NNCF's forms that keep layers in float: with all last layers of feed-forward blocks they keep a
+    third of all products there, and measured layer by layer these are no longer the ones that cost
+    most; with attention alone they are `int8-static` with ranges that lose more.
     """
     return recipe.quantizer == "nncf_ptq" and any(
-        one.pattern == FFN_DOWN and one.precision != "int8" for one in recipe.overrides
+        one.precision != "int8" for one in recipe.overrides
     )
 
 
@@ -137,17 +141,19 @@ def quantize_layers(
     if only_backed and precision == "auto" and not is_backed(base, hardware):
         return Quantization(recipes=_overridden(wanted, asked, layers), plans={})
     ranges_of(base.scheme)  # refuses what does not go together before an hour of calibration
-    folder = _quantized(work, spec, graph, tokens, base.scheme, hardware)
+    tables = _table_precisions(wanted)
+    folder = _quantized(work, spec, graph, tokens, base.scheme, hardware, tables)
     summary = load_json(QuantizationSummary, (folder / _SUMMARY).read_bytes())
     mixed = mixed_recipes(base, summary.sensitivity)
     at = wanted.index(base) + 1
     everything = _overridden((*wanted[:at], *mixed, *wanted[at:]), asked, layers)
     choosing = precision == "auto" and bool(mixed)
+    beside = {one.name for one in wanted if choosing and is_superseded(one)}
     return Quantization(
-        recipes=tuple(one for one in everything if not (choosing and is_superseded(one))),
+        recipes=tuple(one for one in everything if one.name not in beside),
         plans={base.scheme: folder / _PLANS},
         summary=summary,
-        superseded=tuple(one for one in everything if choosing and is_superseded(one)),
+        superseded=tuple(one for one in everything if one.name in beside),
     )
 
 
@@ -171,6 +177,12 @@ def _as_asked(work: Workspace, recipe: Recipe) -> Recipe:
         smoothing=recipe.scheme.smoothing if settings.smoothing == "auto" else settings.smoothing,
     )
     return replace(recipe, scheme=scheme, embeddings=settings.embeddings or recipe.embeddings)
+
+
+def _table_precisions(recipes: Sequence[Recipe]) -> tuple[TablePrecision, ...]:
+    """Return what static recipes store embedding tables in besides float32."""
+    found = {one.embeddings for one in recipes if one.quantizer == "qdq"}
+    return tuple(one for one in _TABLE_PRECISIONS if one in found)
 
 
 def _layers_of(
@@ -250,6 +262,7 @@ def _quantized(
     tokens: TokenSequences,
     scheme: QdqScheme,
     hardware: Hardware,
+    tables: tuple[TablePrecision, ...],
 ) -> Path:
     """Return the cache's folder with the plans of a scheme and how they were found."""
     seen, held_out = hold_out(tokens)
@@ -287,6 +300,14 @@ def _quantized(
             table=split_table(stored, layers, copies),
             table_sha256=stored.sha256,
             held_out=held_out,
+            tables=partial(
+                measure_tables,
+                graph,
+                model,
+                layers,
+                precisions=tables,
+                num_threads=num_threads,
+            ),
         )
         found, summary = search.run(scheme, reduce_range=saturates, progress=progress)
         save_prepared(replace(found, copies=copies), folder / _PLANS)
@@ -298,6 +319,7 @@ def _quantized(
         held_out.sha256,
         dump_json(scheme).decode(),
         saturates,
+        tables,
         tool_versions(_TOOLS),
     )
     title = "find the int8 form of every layer, weigh the layers"
@@ -309,11 +331,19 @@ def hold_out(tokens: TokenSequences) -> tuple[TokenSequences, TokenSequences]:
 
     Too few texts serve as both.
     """
-    everyone = np.arange(len(tokens))
+    seen, held_out = held_out_indices(len(tokens))
+    if seen is held_out:
+        return tokens, tokens
+    return tokens.select(seen), tokens.select(held_out)
+
+
+def held_out_indices(num_texts: int) -> tuple[IntArray, IntArray]:
+    """Return which texts `hold_out` takes for statistics, and which for comparing."""
+    everyone = np.arange(num_texts)
     apart = everyone % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
     if apart.sum() < _FEWEST_HELD_OUT:
-        return tokens, tokens
-    return tokens.select(everyone[~apart]), tokens.select(everyone[apart])
+        return everyone, everyone
+    return everyone[~apart], everyone[apart]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,6 +356,7 @@ class _Search:
     table: CalibrationTable
     table_sha256: str
     held_out: TokenSequences
+    tables: Callable[..., tuple[TableSensitivity, ...]]
 
     def run(
         self, scheme: QdqScheme, *, reduce_range: bool, progress: Progress
@@ -341,9 +372,8 @@ class _Search:
         method, scores = choose_method(scheme, score)
         plans = self._within_range(method, tried[method], scheme, reduce_range)
         few = spread_by_length(self.held_out, _WEIGHED_TEXTS)
-        sensitivity = measure_sensitivity(
-            self.probe, few, self.probe.embed(few), plans, progress=progress
-        )
+        of_few = self.probe.embed(few)
+        sensitivity = measure_sensitivity(self.probe, few, of_few, plans, progress=progress)
         attention: tuple[AttentionPlan, ...] = ()
         ranges: tuple[MethodScore, ...] = ()
         if scheme.attention:
@@ -358,6 +388,7 @@ class _Search:
             drift=drift(reference, self.probe.embed(self.held_out, plans)),
             reduced=tuple(plan.layer.path for plan in plans if plan.reduce_range),
             sensitivity=sensitivity,
+            tables=self.tables(tokens=few, reference=of_few),
             attention=ranges,
         )
         return Prepared(plans=plans, attention=attention), summary

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from exporter.optimize.label_margins import (
+    Centres,
+    make_centres,
+    only_seen,
+    texts_of_centres,
+)
 from exporter.optimize.probe import drift, embed_graph
 from exporter.optimize.training import Schedule
-from exporter.optimize.training_batches import make_batches
-from exporter.steps.quantization import hold_out
-from exporter.values import CurvePoint, TrainingSummary
+from exporter.optimize.training_batches import TrainingBatch, make_batches
+from exporter.steps.quantization import held_out_indices
+from exporter.steps.training_texts import TrainingTexts
+from exporter.values import CurvePoint, LabelsSummary, TextLabels, TrainingSummary
 from targets.contract import FloatArray, IntArray, OnnxArtifact, Progress, TokenSequences
 from targets.errors import CalibrationError
 from targets.quantization.graph import to_array
@@ -56,8 +63,7 @@ class StudentRun:
 
     def run(
         self,
-        tokens: TokenSequences,
-        name: str,
+        texts: TrainingTexts,
         checkpoint: Path,
         identity: str,
         progress: Progress,
@@ -65,8 +71,7 @@ class StudentRun:
         """Train, and compare with what it started from in the graph that will run.
 
         Args:
-            tokens: training texts; a tenth is held out.
-            name: of these texts.
+            texts: what is trained on; a tenth is held out.
             checkpoint: file that is written after every look, and gone on from where it exists.
             identity: hash of everything that the training depends on.
             progress: told the steps done.
@@ -75,18 +80,24 @@ class StudentRun:
             CalibrationError: a layer cannot be trained, or the graph computes something else.
             StepError, StorageError: see `Training.run` and `load_checkpoint`.
         """
-        seen, held_out = hold_out(tokens)
-        held_out = held_out.select(range(min(len(held_out), _MOST_HELD_OUT)))
+        seen_at, held_at = held_out_indices(len(texts.tokens))
+        held_at = held_at[:_MOST_HELD_OUT]
+        seen, held_out = texts.tokens.select(seen_at), texts.tokens.select(held_at)
+        labels = None if texts.labels is None else only_seen(texts.labels, seen_at)
+        classes = None if labels is None else labels.of_text[seen_at]
+        centres = None if labels is None else self._centres(labels, texts.tokens, seen_at)
         model, _ = apply_copies(self.graph.path, self.prepared)
         # What training needs is gone before sessions are opened: both at once take 4 GB.
-        learnt = self._learn(model, seen, held_out, checkpoint, identity, progress)
+        batches = self._batches(seen, classes)
+        learnt = self._learn(model, batches, centres, held_out, checkpoint, identity, progress)
         reference = learnt.reference
-        before = drift(reference, self._in_graph(model, self.prepared.plans, held_out))
+        untrained = self._in_graph(model, self.prepared.plans, held_out)
+        before = drift(reference, untrained)
         rows = self._in_graph(model, learnt.plans, held_out)
         after, agreement = drift(reference, rows), _lowest_cosine(learnt.rows, rows)
         _require_agreement(agreement)
         summary = TrainingSummary(
-            texts=name,
+            texts=texts.summary.name,
             num_texts=len(seen),
             num_held_out=len(held_out),
             num_steps=learnt.num_steps,
@@ -96,13 +107,17 @@ class StudentRun:
             drift_after=after,
             agreement=agreement,
             used=after < before,
+            labels=None
+            if labels is None or centres is None
+            else _labels_summary(centres, labels, (seen_at, held_at), (reference, untrained, rows)),
         )
         return replace(self.prepared, plans=learnt.plans), summary
 
     def _learn(
         self,
         model: onnx.ModelProto,
-        seen: TokenSequences,
+        batches: Sequence[TrainingBatch],
+        centres: Centres | None,
         held_out: TokenSequences,
         checkpoint: Path,
         identity: str,
@@ -125,15 +140,9 @@ class StudentRun:
                 schedule=self.schedule,
                 inputs=self._inputs,
                 embed=self._embed,
+                centres=centres,
             )
             load_checkpoint(training, checkpoint, identity)
-            batches = make_batches(
-                seen,
-                num_steps=self.schedule.num_steps,
-                batch_tokens=self.schedule.batch_tokens,
-                max_length=encoder.spec.max_seq_length,
-                seed=self.schedule.seed,
-            )
             plans = training.run(
                 batches,
                 held_out,
@@ -147,6 +156,24 @@ class StudentRun:
                 rows=self._embed(student.module, held_out),
                 reference=self._embed(encoder.module, held_out),
             )
+
+    def _batches(self, seen: TokenSequences, classes: IntArray | None) -> list[TrainingBatch]:
+        return make_batches(
+            seen,
+            num_steps=self.schedule.num_steps,
+            batch_tokens=self.schedule.batch_tokens,
+            max_length=self.encoder.spec.max_seq_length,
+            vocabulary=self.encoder.ordinary_token_ids(),
+            seed=self.schedule.seed,
+            classes=classes,
+        )
+
+    def _centres(self, labels: TextLabels, tokens: TokenSequences, seen: IntArray) -> Centres:
+        """Embed some texts of each class in FP32."""
+        among = TextLabels(names=labels.names, of_text=labels.of_text[seen])
+        chosen = seen[texts_of_centres(among, self.schedule.seed)]
+        rows = self.encoder.embed(tokens.select(chosen))
+        return make_centres(rows, labels.of_text[chosen], len(labels.names))
 
     def _in_graph(
         self, model: onnx.ModelProto, plans: Sequence[LayerPlan], texts: TokenSequences
@@ -177,6 +204,29 @@ class StudentRun:
             with torch.no_grad():
                 rows[indices] = module(*self._padded(texts, indices))[1].numpy()
         return rows
+
+
+def _labels_summary(
+    centres: Centres,
+    labels: TextLabels,
+    divided: tuple[IntArray, IntArray],
+    rows: tuple[FloatArray, FloatArray, FloatArray],
+) -> LabelsSummary | None:
+    """Compare FP32, the form before training and the trained form, by held-out texts' classes."""
+    seen, held_out = divided
+    classes = labels.of_text[held_out]
+    has_one = classes >= 0
+    if not has_one.any():
+        return None
+    fp32, before, after = (centres.accuracy(one[has_one], classes[has_one]) for one in rows)
+    return LabelsSummary(
+        num_classes=len(labels.names),
+        num_labelled=int((labels.of_text[seen] >= 0).sum()),
+        num_held_out=int(has_one.sum()),
+        accuracy_fp32=fp32,
+        accuracy_before=before,
+        accuracy_after=after,
+    )
 
 
 def _lowest_cosine(left: FloatArray, right: FloatArray) -> float:

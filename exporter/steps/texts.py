@@ -8,11 +8,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from exporter.config import Settings
 from exporter.optimize.workloads import EVALUATION_WORKLOADS
+from exporter.steps.training_texts import (
+    TrainingTexts,
+    load_training,
+    save_training,
+    training_source,
+)
 from exporter.steps.workspace import Workspace
 from exporter.values import (
     EncoderSpec,
@@ -25,6 +32,9 @@ from exporter.values import (
 from targets.contract import Progress, TokenSequences
 from targets.errors import TextsError
 from targets.hashing import sha256_file
+
+if TYPE_CHECKING:
+    from exporter.source.tokenizer import TextTokenizer
 
 _MOST_TRAINING_TEXTS = 20_000
 """More than ten minutes of training on two cores see."""
@@ -71,8 +81,7 @@ class Texts:
     test: TokenizedEvaluation
     workload: TokenSequences | None = None
     workload_summary: TextsSummary | None = None
-    training: TokenSequences | None = None
-    training_summary: TextsSummary | None = None
+    training: TrainingTexts | None = None
 
 
 def prepare_texts(work: Workspace, spec: EncoderSpec) -> Texts:
@@ -151,7 +160,8 @@ def _prepare_splits(work: Workspace, spec: EncoderSpec) -> Texts:
         settings.num_samples,
         settings.seed,
         settings.precision == "auto",
-        trains(settings) and ["training", _source_fingerprint(_training_source(settings))],
+        trains(settings)
+        and ["training", _source_fingerprint(training_source(settings)), settings.training_labels],
         *_tokenizing(spec),
     )
     folder = work.cached(
@@ -166,10 +176,6 @@ def _prepare_splits(work: Workspace, spec: EncoderSpec) -> Texts:
 def trains(settings: Settings) -> bool:
     """Say whether quantization-aware training may come up in a run."""
     return settings.qat or settings.policy.on_failure == "qat"
-
-
-def _training_source(settings: Settings) -> str | None:
-    return settings.calibration if settings.training is None else settings.training
 
 
 def _source_fingerprint(source: str | None) -> object:
@@ -204,16 +210,14 @@ def _build(work: Workspace, spec: EncoderSpec, folder: Path, progress: Progress)
     _write(folder / "calibration.json", asdict(_plain_summary(calibration, tokens)))
     if trains(settings):
         training = load_calibration(
-            _training_source(settings),
+            training_source(settings),
             field=settings.field,
             num_samples=_MOST_TRAINING_TEXTS,
             seed=settings.seed,
             exclude=evaluation_texts(splits),
         )
         assert_disjoint(training, splits)
-        tokens = tokenizer.encode(training.texts)
-        tokens.save(folder / "training.npz")
-        _write(folder / "training.json", asdict(_plain_summary(training, tokens)))
+        save_training(_with_labels(settings, training, tokenizer), folder)
     for number, evaluation in enumerate(sets):
         into = folder / ("test" if evaluation is splits.test else "dev")
         into.mkdir()
@@ -224,6 +228,23 @@ def _build(work: Workspace, spec: EncoderSpec, folder: Path, progress: Progress)
         )
         save_tokenized(made, into)
         progress(number + 1, len(sets))
+
+
+def _with_labels(settings: Settings, training: TextSet, tokenizer: TextTokenizer) -> TrainingTexts:
+    from exporter.source.labels import load_labels
+
+    tokens, label, source = (
+        tokenizer.encode(training.texts),
+        settings.training_labels,
+        training_source(settings),
+    )
+    return TrainingTexts(
+        tokens=tokens,
+        summary=_plain_summary(training, tokens),
+        labels=None
+        if label is None
+        else load_labels(source, training.texts, field=settings.field, label=label),
+    )
 
 
 def _plain_summary(texts: TextSet, tokens: TokenSequences) -> TextsSummary:
@@ -281,8 +302,7 @@ def _load_set(folder: Path) -> EvaluationSet:
 
 
 def _load(folder: Path) -> Texts:
-    dev, training = folder / "dev", folder / "training.npz"
-    about = folder / "training.json"
+    dev = folder / "dev"
     return Texts(
         calibration=TokenSequences.load(folder / "calibration.npz"),
         calibration_summary=TextsSummary(
@@ -290,10 +310,7 @@ def _load(folder: Path) -> Texts:
         ),
         dev=load_tokenized(dev) if dev.is_dir() else None,
         test=load_tokenized(folder / "test"),
-        training=TokenSequences.load(training) if training.is_file() else None,
-        training_summary=(
-            TextsSummary(**json.loads(about.read_text("utf-8"))) if about.is_file() else None
-        ),
+        training=load_training(folder),
     )
 
 

@@ -150,7 +150,7 @@ def not_backed(recipe: Recipe) -> CandidateResult:
 
 
 def _superseded(recipe: Recipe) -> CandidateResult:
-    reason = "not built: it keeps a third of the work in float, the static recipes keep less; "
+    reason = "not built: the static recipes keep no more work in float, and lose less; "
     reason += f"--precision {recipe.name} forces it"
     return CandidateResult(recipe=recipe, status="dropped", reason=reason)
 

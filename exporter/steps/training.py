@@ -93,7 +93,7 @@ def with_training(
             why="quantization-aware training needs the static int8 recipe, int8-static",
             hint="leave --qat out, or take --precision auto or int8-static",
         )
-    if texts.training is None or texts.training_summary is None or found.summary is None:
+    if texts.training is None or found.summary is None:
         raise ConfigError("no texts to train on were prepared", hint="ask for --qat")
     folder = _trained(work, source, graph, texts, found.plans[base.scheme])
     summary = load_json(TrainingSummary, (folder / _SUMMARY).read_bytes())
@@ -161,8 +161,8 @@ def _trained(
     work: Workspace, source: Source, graph: OnnxArtifact, texts: Texts, plans: Path
 ) -> Path:
     """Return the cache's folder with the trained plans and how they were found."""
-    assert texts.training is not None and texts.training_summary is not None  # the caller's check
-    settings, tokens, name = work.settings, texts.training, texts.training_summary.name
+    assert texts.training is not None  # the caller's check
+    settings, training = work.settings, texts.training
     schedule = Schedule(
         num_steps=settings.training_steps,
         learning_rate=settings.learning_rate,
@@ -171,7 +171,7 @@ def _trained(
     parts = (
         graph.sha256,
         sha256_file(plans),
-        tokens.sha256,
+        training.sha256,
         dump_json(schedule).decode(),
         tool_versions(_TOOLS),
     )
@@ -190,7 +190,7 @@ def _trained(
         checkpoint = unfinished / _CHECKPOINT
         if checkpoint.exists():
             work.reporter.note("goes on with the training that was stopped")
-        prepared, summary = one.run(tokens, name, checkpoint, identity, progress)
+        prepared, summary = one.run(training, checkpoint, identity, progress)
         save_prepared(prepared, folder / _PLANS)
         (folder / _SUMMARY).write_bytes(dump_json(summary))
         remove_tree(unfinished)

@@ -32,9 +32,11 @@ from exporter.values.latency import (
 )
 from exporter.values.quantization import (
     CurvePoint,
+    LabelsSummary,
     LayerSensitivity,
     MethodScore,
     QuantizationSummary,
+    TableSensitivity,
     TrainingSummary,
 )
 from exporter.values.record import (
@@ -55,6 +57,7 @@ from exporter.values.texts import (
     EvaluationSplits,
     Judgements,
     ScoredPairs,
+    TextLabels,
     TextSet,
     TextsSummary,
     fingerprint_texts,
@@ -85,6 +88,7 @@ __all__ = [
     "JobFile",
     "Judgements",
     "LabelMetric",
+    "LabelsSummary",
     "Latency",
     "LayerSensitivity",
     "LengthSlice",
@@ -101,7 +105,9 @@ __all__ = [
     "SpaceModel",
     "Stability",
     "Survival",
+    "TableSensitivity",
     "TargetResult",
+    "TextLabels",
     "TextSet",
     "TextsSummary",
     "TimedSeries",

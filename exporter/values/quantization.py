@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from targets.contract import Precision
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodScore:
@@ -30,6 +32,23 @@ class LayerSensitivity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TableSensitivity:
+    """What large embedding tables cost in another precision, all layers in float.
+
+    Args:
+        precision: that they are stored in.
+        drift: 1 - mean cosine on held-out texts.
+        num_bytes: what they then take, scales included.
+        float_bytes: what they take in float32.
+    """
+
+    precision: Precision
+    drift: float
+    num_bytes: int
+    float_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
     """One look of a training at its held-out texts.
 
@@ -42,6 +61,27 @@ class CurvePoint:
     step: int
     loss: float
     drift: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsSummary:
+    """What embeddings tell of the classes of training texts, by the nearest class centre of FP32.
+
+    Args:
+        num_classes: how many were told apart.
+        num_labelled: texts that were trained on and have one.
+        num_held_out: texts that were not and have one; accuracies are theirs.
+        accuracy_fp32: share of them whose nearest centre is their own.
+        accuracy_before: likewise, of the post-training form, run in ONNX Runtime.
+        accuracy_after: likewise, of the trained form.
+    """
+
+    num_classes: int
+    num_labelled: int
+    num_held_out: int
+    accuracy_fp32: float
+    accuracy_before: float
+    accuracy_after: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +99,7 @@ class TrainingSummary:
         drift_after: of the trained form, likewise.
         agreement: lowest cosine between what PyTorch and ONNX Runtime make of the trained form.
         used: whether the trained form is better there, and became a recipe.
+        labels: None where none were given, or too few of the held-out texts have one.
     """
 
     texts: str
@@ -71,6 +112,7 @@ class TrainingSummary:
     drift_after: float
     agreement: float
     used: bool
+    labels: LabelsSummary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +129,8 @@ class QuantizationSummary:
         drift: of all layers in int8 together, on the held-out texts.
         reduced: layers whose weights keep seven bits, lest pairs of products saturate.
         sensitivity: one entry for each group of layers that read one tensor.
+        tables: one entry for each precision other than float32 that recipes store large embedding
+            tables in.
         training: None where none was asked for.
         attention: ranges of attention in int8 that were compared, best first, each with the drift
             of all layers and attention together; empty: attention stays in float.
@@ -101,5 +145,6 @@ class QuantizationSummary:
     drift: float
     reduced: tuple[str, ...] = ()
     sensitivity: tuple[LayerSensitivity, ...]
+    tables: tuple[TableSensitivity, ...] = ()
     training: TrainingSummary | None = None
     attention: tuple[MethodScore, ...] = ()

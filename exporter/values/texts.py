@@ -21,6 +21,19 @@ class TextSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextLabels:
+    """Which class each text belongs to.
+
+    Args:
+        names: of the classes, two or more.
+        of_text: index of a text's class, -1 without one, shape [num_texts], int64.
+    """
+
+    names: tuple[str, ...]
+    of_text: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgements:
     """Relevance labels as parallel arrays, sorted by query.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from exporter.values import Estimate, Latency
+from exporter.values import Estimate, LabelsSummary, Latency, TableSensitivity
 from targets.contract import Check, Interval
 
 NONE = "–"
@@ -40,6 +40,21 @@ def drift(value: float) -> str:
 def percent(value: float | None) -> str:
     """Write a share in [0, 1] as a percentage."""
     return NONE if value is None else f"{rounded(value, 1, scale=100)} %"
+
+
+def tables_in(tables: TableSensitivity) -> str:
+    """Name embedding tables by what they are stored in, and their size then and in float32."""
+    sizes = f"{megabytes(tables.num_bytes)} for {megabytes(tables.float_bytes)}"
+    return f"embedding tables in {tables.precision} ({sizes})"
+
+
+def class_accuracies(labels: LabelsSummary) -> str:
+    """Say how well the classes of held-out training texts are told apart."""
+    return (
+        f"nearest of {labels.num_classes} class centres right for {percent(labels.accuracy_after)} "
+        f"of {labels.num_held_out}, {percent(labels.accuracy_before)} before, "
+        f"{percent(labels.accuracy_fp32)} in FP32"
+    )
 
 
 def ratio(value: float | None) -> str:

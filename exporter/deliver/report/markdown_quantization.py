@@ -9,7 +9,7 @@ from exporter.deliver.report.layer_groups import LayerCost, layer_costs
 from exporter.deliver.report.markup import bullets, code, escape, table
 from exporter.deliver.report.plot import sensitivity_file
 from exporter.deliver.report.text import name
-from exporter.values import MethodScore, QuantizationSummary, TrainingSummary
+from exporter.values import MethodScore, QuantizationSummary, TableSensitivity, TrainingSummary
 
 _MAX_LAYERS = 12
 _MAX_NAME_CHARS = 100
@@ -49,10 +49,11 @@ def _items(summary: QuantizationSummary) -> list[str]:
 def _training(done: TrainingSummary) -> str:
     before, after = figures.drift(done.drift_before), figures.drift(done.drift_after)
     what_for = "a recipe of its own" if done.used else "**not used**: it is no better"
+    classes = f"; {figures.class_accuracies(done.labels)}" if done.labels else ""
     return (
         f"trained for {done.num_steps} steps of {done.batch_tokens} tokens on {done.num_texts} "
         f"texts ({escape(done.texts)}): drift {after} on {done.num_held_out} held-out texts, "
-        f"{before} before; {what_for}"
+        f"{before} before; {what_for}{classes}"
     )
 
 
@@ -78,7 +79,9 @@ def _layers(summary: QuantizationSummary, stem: str) -> str:
     headers = ("layers", "drift alone in int8", "share of all drifts", "share of the work")
     text = "What each layer costs in int8, all others in float. Layers that read one tensor "
     text += "change together; work is multiplications.\n\n"
-    text += table(headers, [_layer_row(cost) for cost in costs[:_MAX_LAYERS]], "lrrr")
+    rows = [_table_row(one) for one in summary.tables]
+    rows += [_layer_row(cost) for cost in costs[:_MAX_LAYERS]]
+    text += table(headers, rows, "lrrr")
     plot = f"![What each layer costs in static int8]({sensitivity_file(stem)})\n"
     return f"{text}\n{_rest(costs[_MAX_LAYERS:])}{plot}"
 
@@ -90,6 +93,10 @@ def _layer_row(cost: LayerCost) -> tuple[str, ...]:
         figures.percent(cost.drift_share),
         figures.percent(cost.work_share),
     )
+
+
+def _table_row(one: TableSensitivity) -> tuple[str, ...]:
+    return (figures.tables_in(one), figures.drift(one.drift), figures.NONE, figures.NONE)
 
 
 def _rest(costs: list[LayerCost]) -> str:

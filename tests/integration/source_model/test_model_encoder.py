@@ -274,3 +274,26 @@ def test_loading_and_embedding_are_silent(
     encoder.embed(bert.tokens)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_ordinary_tokens_are_those_that_texts_have(bert: Exported) -> None:
+    ids = {int(one) for one in bert.encoder.ordinary_token_ids()}
+    tokenizer = bert.encoder.text_decoder
+    special = set(tokenizer.all_special_ids)
+    words = {int(one) for text in TEXTS for one in tokenizer(text)["input_ids"]}
+    assert words - special <= ids
+    assert special and not special & ids
+
+
+def test_places_that_were_kept_free_are_no_ordinary_tokens(bert: Exported) -> None:
+    """A stand-in for a tokenizer: the models built here keep no places free."""
+
+    class Vocabulary:
+        all_special_ids = (0, 1)
+
+        def get_vocab(self) -> dict[str, int]:
+            free = {"[unused7]": 2, "<extra_id_0>": 3, "beyond the table": 10**6}
+            return {"[PAD]": 0, "[CLS]": 1, **free, "word": 4, "[": 5, "<": 6}
+
+    encoder = replace(bert.encoder, text_decoder=Vocabulary())
+    assert list(encoder.ordinary_token_ids()) == [4, 5, 6]

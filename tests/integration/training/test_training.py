@@ -14,7 +14,7 @@ from tiny_models import BERT, build
 from exporter.optimize.probe import drift, embed_graph
 from exporter.optimize.student import Student, build_student
 from exporter.optimize.training import Schedule, Training
-from exporter.optimize.training_batches import make_batches
+from exporter.optimize.training_batches import TrainingBatch, make_batches
 from exporter.optimize.training_checkpoint import load_checkpoint, save_checkpoint
 from exporter.source.encoder import LoadedEncoder, load_encoder, pad_batch
 from exporter.source.onnx_export import export_onnx
@@ -77,12 +77,13 @@ class Case:
             embed=self.embed,
         )
 
-    def batches(self, schedule: Schedule = SCHEDULE) -> list[TokenSequences]:
+    def batches(self, schedule: Schedule = SCHEDULE) -> list[TrainingBatch]:
         return make_batches(
             self.texts,
             num_steps=schedule.num_steps,
             batch_tokens=schedule.batch_tokens,
             max_length=64,
+            vocabulary=self.encoder.ordinary_token_ids(),
             seed=schedule.seed,
         )
 

@@ -291,13 +291,14 @@ def test_without_static_recipes_there_is_nothing_to_do(quantized, graph, cache) 
     assert steps.titles == []
 
 
-def test_only_what_keeps_whole_block_ends_in_float_is_superseded():
+def test_only_nncf_forms_that_keep_layers_in_float_are_superseded():
     by_nncf = {"quantizer": "nncf_ptq", "precision": "int8", "float_precision": "float32"}
     ends = LayerOverride(pattern="ffn.down", precision="float32")
     attention = LayerOverride(pattern="attention.matmul", precision="float32")
     mixed = Recipe(name="m", overrides=(attention, ends), why="", **by_nncf)
     assert is_superseded(mixed)
-    assert not is_superseded(replace(mixed, overrides=(attention,)))
+    assert is_superseded(replace(mixed, overrides=(attention,)))
+    assert not is_superseded(replace(mixed, overrides=()))
     assert not is_superseded(replace(mixed, quantizer="qdq"))
     taken_back = LayerOverride(pattern="ffn.down", precision="int8")
     assert not is_superseded(replace(mixed, overrides=(taken_back,)))
