@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from contract.tiny_graph import make_tokens
 
-from targets.contract import Workload
+from targets.contract import Batching, Workload
 from targets.devices.emulated import EmulatedDevice, emulated_cpu
 from targets.devices.local import LocalDevice
 from targets.devices.userland import locate_userland
@@ -55,6 +57,27 @@ def has_ended(process_fd: int, seconds: float = 20.0) -> bool:
     poller = select.poll()
     poller.register(process_fd, select.POLLIN)
     return bool(poller.poll(seconds * 1000))
+
+
+def test_two_processes_share_many_texts_and_give_the_same_rows(emulate, tiny_plan):
+    many = make_tokens(80)
+    device = emulate("neoverse-n1")
+    with device.start(tiny_plan, 1) as runner:
+        alone = runner.embed(many)
+    before = children()
+    with device.start(tiny_plan, 2) as runner:
+        runner.embed(many.select(range(40)))
+        assert len(children() - before) == 1  # too few to call another in
+        rows = runner.embed(many)
+        assert len(children() - before) == 2
+        np.testing.assert_allclose(rows, alone, atol=1e-6)
+        one_by_one = runner.embed(many, Batching(max_batch=1))
+        np.testing.assert_allclose(one_by_one, alone, atol=1e-6)
+    assert not children() - before
+
+
+def children() -> set[int]:
+    return {one.pid for one in psutil.Process().children()}
 
 
 def test_embeddings_are_those_of_the_same_graph_here(emulate, tiny, tiny_plan, texts):
