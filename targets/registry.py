@@ -33,6 +33,8 @@ BUILT_IN: Mapping[str, str] = {
 }
 """Name → "module:class" of our own targets."""
 LOCAL = "local"
+CUDA = "cuda"
+"""What follows `local:` where this machine's GPU is meant, not an instruction set."""
 EMULATED = "emulated"
 SSH = "ssh"
 
@@ -107,9 +109,9 @@ def describe_targets(device: Device) -> tuple[TargetRow, ...]:
 
 def device_names() -> tuple[str, ...]:
     """Return the names of all devices, without the shorter ones that are also understood."""
-    from targets.devices import capped, emulated
+    from targets.devices import capped, cuda, emulated
 
-    return (LOCAL, *capped.device_names(), *emulated.device_names())
+    return (LOCAL, cuda.NAME, *capped.device_names(), *emulated.device_names())
 
 
 def describe_devices() -> tuple[DeviceRow, ...]:
@@ -154,7 +156,7 @@ def open_device(name: str) -> Device:
             unknown, this CPU lacks it, or it cannot be emulated; an ssh address is wrong.
         NotInstalledError: an emulated device is not set up, or asyncssh is missing; names the
             command that mends it.
-        DeviceError: the files of an emulated device are damaged.
+        DeviceError: the files of an emulated device are damaged, or no GPU is behind `local:cuda`.
     """
     place, colon, detail = name.partition(":")
     if place == EMULATED:
@@ -171,6 +173,10 @@ def open_device(name: str) -> Device:
             why=f"known devices: {', '.join(_nearest(name, device_names()))}",
             hint=f"--device {LOCAL} is this machine, --device {SSH}://user@host another one",
         )
+    if name == f"{LOCAL}:{CUDA}":
+        from targets.devices.cuda import CudaDevice
+
+        return CudaDevice()
     if colon:
         from targets.devices.capped import CappedDevice
 

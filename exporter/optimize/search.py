@@ -18,7 +18,7 @@ def select_recipes(candidates: Sequence[Recipe], precision: str) -> tuple[Recipe
     """Return the recipes that take part: all for "auto", else the forced one with company.
 
     A forced recipe runs beside the FP32 baseline (the ratio's denominator) and, when it
-    is int8, beside the best float (int8 that does not beat it is said).
+    is int8 or float8, beside the best float (one that does not beat it is said).
 
     Raises:
         ConfigError: no candidate of this device has that name.
@@ -35,7 +35,7 @@ def select_recipes(candidates: Sequence[Recipe], precision: str) -> tuple[Recipe
         )
     forced = by_name[precision]
     company = [baseline]
-    if forced.precision == "int8":
+    if forced.precision in ("int8", "float8"):
         company += [recipe for recipe in candidates if is_float(recipe)][1:2]
     return (*(recipe for recipe in company if recipe != forced), forced)
 

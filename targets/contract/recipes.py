@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["float32", "bfloat16", "float16", "int8", "int4"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16", "int8", "int4")
+Precision = Literal["float32", "bfloat16", "float16", "float8", "int8", "int4"]
+"""float8 is E4M3 (ONNX: FLOAT8E4M3FN), multiplied by tensor cores of compute capability 8.9 on."""
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16", "float8", "int8", "int4")
 Quantizer = Literal[
     "none",
     "nncf_ptq",

@@ -9,13 +9,15 @@ from pathlib import Path
 from targets.contract import Hardware
 from targets.devices.capped import CappedDevice
 from targets.devices.capped import device_names as capped_names
+from targets.devices.cuda import NAME as CUDA
+from targets.devices.cuda import CudaDevice
 from targets.devices.emulated import EMULATED, emulated_cpu
 from targets.devices.emulated import device_names as emulated_names
 from targets.devices.local import LocalDevice
 from targets.devices.userland import locate_userland
 from targets.devices.userland_lock import UserlandLock
 from targets.devices.userland_setup import Step, download_bytes, set_up_userland, silent_step
-from targets.errors import ConfigError, ExporterError, UsageError
+from targets.errors import ConfigError, DeviceError, ExporterError, UsageError
 
 READY = "ready"
 _SSH = "ssh://USER@HOST[:PORT]"
@@ -50,7 +52,7 @@ def describe_devices(*, root: Path | None = None) -> tuple[DeviceRow, ...]:
     local = _row("local", _title(here), "real")
     capped = (_describe_capped(name) for name in capped_names())
     emulated = (_describe_emulated(name, root) for name in emulated_names())
-    return (local, *capped, *emulated, _describe_ssh())
+    return (local, _describe_cuda(), *capped, *emulated, _describe_ssh())
 
 
 def set_up_device(
@@ -90,6 +92,14 @@ def _row(name: str, hardware: str, latency: str, state: str = READY) -> DeviceRo
 
 def _title(hardware: Hardware) -> str:
     return f"{hardware.model_name} ({hardware.architecture})"
+
+
+def _describe_cuda() -> DeviceRow:
+    try:
+        hardware = CudaDevice().hardware()
+    except DeviceError as error:
+        return _row(CUDA, "-", "real", f"{error.what} ({error.why})")
+    return _row(CUDA, f"{hardware.model_name} ({hardware.microarchitecture})", "real")
 
 
 def _describe_capped(name: str) -> DeviceRow:

@@ -14,6 +14,7 @@ from targets.hardware.precisions import (
     PLAIN,
     Backing,
     backing,
+    backings,
     is_backed,
     unused,
 )
@@ -27,6 +28,9 @@ WEIGHTS_ONLY: Mapping[Precision, str] = {
 """What quantized weights gain where activations stay float."""
 _WEIGHT_QUANTIZERS = ("nncf_weight_only", "matmul_nbits", "torchao_weight_only", "bnb_nf4")
 _NOTHING = "no instruction: computed in float32 with conversions around it"
+_GPU_ONLY: Mapping[Precision, str] = {
+    "float8": "no CPU multiplies it: NVIDIA GPUs do, from compute capability 8.9 on",
+}
 _UNASKED = "only tried when asked for"
 
 
@@ -97,7 +101,7 @@ def _products(recipe: Recipe, hardware: Hardware, runtime: str) -> str:
     required = next(
         (
             one
-            for one in BACKINGS[recipe.precision]
+            for one in backings(recipe.precision)
             if one.feature in recipe.requires and one.feature in hardware.features
         ),
         None,
@@ -115,7 +119,7 @@ def _why_not(hardware: Hardware, precision: Precision, runtime: str) -> str:
         for one in BACKINGS[precision]
         if one.feature in hardware.features
     )
-    return next((one.why for one in reasons if one), _NOTHING)
+    return next((one.why for one in reasons if one), _GPU_ONLY.get(precision, _NOTHING))
 
 
 def _explained(

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from targets.contract import PRECISIONS, Hardware, Precision, Recipe
+from targets.hardware.gpu_hardware import TENSOR_CORE
+from targets.hardware.gpus import TensorFormat
 
 OPENVINO = "OpenVINO"
 ONNX_RUNTIME = "ONNX Runtime"
@@ -58,9 +60,26 @@ BACKINGS: Mapping[Precision, tuple[Backing, ...]] = {
         Backing(feature="i8mm", instruction="ARM int8 matrix product SMMLA"),
         Backing(feature="asimddp", instruction="ARM dot product SDOT"),
     ),
+    "float8": (),
     "int4": (),
 }
-"""Precision → what makes it faster than float32, the strongest first."""
+"""Precision → what makes it faster than float32 on a CPU, the strongest first."""
+
+
+def _tensor_core(tensor_format: TensorFormat) -> Backing:
+    return Backing(
+        feature=TENSOR_CORE.format(tensor_format),
+        instruction=f"tensor core product {tensor_format}",
+    )
+
+
+TENSOR_CORES: Mapping[Precision, Backing] = {
+    "bfloat16": _tensor_core("bfloat16"),
+    "float16": _tensor_core("float16"),
+    "float8": _tensor_core("fp8"),
+    "int8": _tensor_core("int8"),
+}
+"""The same of NVIDIA GPUs. int4 is not among them: no runtime here multiplies two of them."""
 
 PLAIN: Mapping[Precision, tuple[Backing, ...]] = {
     "float32": (
@@ -100,6 +119,12 @@ UNUSED: tuple[Unused, ...] = (
 """What is there and not used. float16 in ONNX Runtime: its aarch64 build has MatMul and Gemm."""
 
 
+def backings(precision: Precision) -> tuple[Backing, ...]:
+    """Return what makes a precision faster than float32, on CPUs and on GPUs."""
+    on_gpus = TENSOR_CORES.get(precision)
+    return BACKINGS[precision] if on_gpus is None else (*BACKINGS[precision], on_gpus)
+
+
 def backing(hardware: Hardware, precision: Precision, runtime: str = "") -> Backing | None:
     """Return the strongest thing that backs a precision on this hardware, if there is any.
 
@@ -112,7 +137,7 @@ def backing(hardware: Hardware, precision: Precision, runtime: str = "") -> Back
     return next(
         (
             one
-            for one in BACKINGS[precision]
+            for one in backings(precision)
             if one.feature in hardware.features and unused(one.feature, precision, runtime) is None
         ),
         None,
@@ -148,7 +173,7 @@ def accelerated_precisions(hardware: Hardware, runtime: str = "") -> tuple[Preci
 
 
 def backing_features(precision: Precision, runtime: str = "") -> tuple[str, ...]:
-    """Return every feature that backs a precision, for `Recipe.requires`."""
+    """Return every feature of CPUs that backs a precision, for `Recipe.requires`."""
     return tuple(
         one.feature
         for one in BACKINGS[precision]

@@ -13,6 +13,8 @@ from targets.errors import CompileError
 from targets.pytorch.files import (
     CONFIG_FILE,
     HEAD_FILE,
+    MIN_TOKENS,
+    PLACE,
     WEIGHTS_FILE,
     copy_sidecar,
     declare_dtype,
@@ -22,11 +24,14 @@ from targets.pytorch.files import (
 )
 from targets.pytorch.head import read_head
 from targets.pytorch.model import load_model
+from targets.pytorch.recipes import is_gpu
 from targets.pytorch.sdk import import_torch, quiet
 from targets.quantization.layers import EncoderLayers, match, read_layers
 from targets.quantization.overrides import quantized_layers
 
 _ONE_FILE = "10000GB"
+_INT_MM_ROWS = 24
+"""torch._int_mm takes more than 16 rows on a GPU, in eights; torchao widens what is smaller."""
 
 
 def build_folder(request: CompileRequest, source: SourceModel) -> None:
@@ -37,12 +42,12 @@ def build_folder(request: CompileRequest, source: SourceModel) -> None:
         NotInstalledError: a library is missing.
         StorageError: a file cannot be written.
     """
-    recipe, folder = request.recipe, request.output_dir
+    recipe, folder, on_gpu = request.recipe, request.output_dir, is_gpu(request.hardware)
     layers = read_layers(onnx.load(request.graph.path, load_external_data=False))
     precisions = layer_precisions(recipe, layers) if recipe.quantizer != "none" else {}
     head = read_head(source.sidecar, request.graph.embedding_dim)
     with quiet():
-        model = load_model(source, recipe, precisions)
+        model = load_model(source, recipe, precisions, on_gpu=on_gpu)
         _store_embeddings(model, recipe.embeddings)
         _save(model, folder, recipe.float_precision)
     if head.tensors:
@@ -54,6 +59,8 @@ def build_folder(request: CompileRequest, source: SourceModel) -> None:
         "head": list(head.steps),
         "dynamic_layers": dynamic,
         "trust_remote_code": source.trust_remote_code,
+        PLACE: "cuda" if on_gpu else "cpu",
+        MIN_TOKENS: _INT_MM_ROWS if on_gpu and _is_int8_dynamic(recipe) else 0,
     }
     write_runner_file(folder, values)
     copy_sidecar(source.sidecar, folder)
@@ -70,7 +77,11 @@ def layer_precisions(recipe: Recipe, layers: EncoderLayers) -> Mapping[str, Prec
     for override in recipe.overrides:
         for layer in match(override.pattern, layers):
             found[layer.path] = override.precision
-    return {path: one for path, one in found.items() if one in ("int8", "int4")}
+    return {path: one for path, one in found.items() if one in ("float8", "int8", "int4")}
+
+
+def _is_int8_dynamic(recipe: Recipe) -> bool:
+    return recipe.quantizer == "torchao_dynamic" and recipe.precision == "int8"
 
 
 def _store_embeddings(model: Any, precision: Precision) -> None:  # noqa: ANN401

@@ -15,6 +15,9 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 RUNNER_FILE = "runner.json"
 HEAD_FILE = "head.safetensors"
+PLACE, MIN_TOKENS = "place", "min_tokens"
+"""Names in the runner's file, which the session knows too: "cpu" or "cuda", and how many padded
+tokens a batch has at least."""
 LOADED = (WEIGHTS_FILE, CONFIG_FILE, RUNNER_FILE, HEAD_FILE)
 """What the session reads, the entry file first; the rest is for loaders that take texts."""
 
@@ -49,6 +52,19 @@ def write_runner_file(folder: Path, values: Mapping[str, Any]) -> None:
         (folder / RUNNER_FILE).write_text(f"{text}\n", "utf-8")
     except OSError as error:
         raise storage_error(folder, error) from error
+
+
+def place_of(folder: Path) -> str:
+    """Return where an artifact was made to run, "cpu" or "cuda".
+
+    Raises:
+        StorageError: the runner's file cannot be read.
+    """
+    path = folder / RUNNER_FILE
+    try:
+        return str(json.loads(path.read_text("utf-8")).get(PLACE, "cpu"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise StorageError(f"{path} cannot be read", why=str(error)) from error
 
 
 def declare_dtype(path: Path, dtype: str) -> None:

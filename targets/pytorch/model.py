@@ -11,16 +11,23 @@ from targets.errors import CompileError
 from targets.pytorch.sdk import first_line, import_torch, import_torchao, import_transformers
 
 INT4_GROUP = 32
-"""Weights that share a scale: torchao's CPU kernels take 32, 64 and 128; the least costs most."""
+"""Weights that share a scale: torchao's kernels take 32, 64 and 128; the least costs most."""
 
 
-def load_model(source: SourceModel, recipe: Recipe, precisions: Mapping[str, Precision]) -> Any:  # noqa: ANN401 - a torch module
+def load_model(
+    source: SourceModel,
+    recipe: Recipe,
+    precisions: Mapping[str, Precision],
+    *,
+    on_gpu: bool = False,
+) -> Any:  # noqa: ANN401 - a torch module
     """Load the transformer with its named linear layers quantized.
 
     Args:
         source: where its weights lie.
         recipe: what to make of it.
         precisions: module path → precision, for the layers that are quantized.
+        on_gpu: it is made for this machine's GPU.
 
     Raises:
         CompileError: the libraries refuse the model or a layer of it, or another set of layers
@@ -28,6 +35,8 @@ def load_model(source: SourceModel, recipe: Recipe, precisions: Mapping[str, Pre
         NotInstalledError: a library is missing.
     """
     torch, transformers = import_torch(), import_transformers()
+    if recipe.precision == "float8":
+        _require_float8(torch, recipe)
     arguments: dict[str, Any] = {
         "dtype": getattr(torch, recipe.float_precision),
         "use_safetensors": True,
@@ -36,7 +45,9 @@ def load_model(source: SourceModel, recipe: Recipe, precisions: Mapping[str, Pre
         "attn_implementation": "sdpa",
     }
     if recipe.quantizer not in ("none", "torch_dynamic"):
-        arguments["quantization_config"] = _configuration(source, recipe, precisions)
+        arguments["quantization_config"] = _configuration(source, recipe, precisions, on_gpu)
+    if on_gpu and packs_on_gpu(recipe):
+        arguments["device_map"] = {"": "cuda"}
     try:
         model = _from_pretrained(transformers.AutoModel, source.weights, arguments).eval()
     except Exception as error:  # several libraries, none of whose errors share a base
@@ -49,6 +60,17 @@ def load_model(source: SourceModel, recipe: Recipe, precisions: Mapping[str, Pre
     return model
 
 
+def _require_float8(torch: Any, recipe: Recipe) -> None:  # noqa: ANN401
+    """Refuse what torchao refuses too, in words that Transformers hides."""
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 9):
+        return
+    raise CompileError(
+        f"recipe {recipe.name!r} cannot be made on this machine",
+        why="torchao quantizes to float8 beside a GPU of compute capability 8.9 or later only",
+        hint="another recipe, or the machine with the GPU",
+    )
+
+
 def _from_pretrained(auto: Any, folder: Path, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
     try:
         return auto.from_pretrained(folder, **arguments)
@@ -59,10 +81,21 @@ def _from_pretrained(auto: Any, folder: Path, arguments: dict[str, Any]) -> Any:
         return auto.from_pretrained(folder, **{**arguments, "attn_implementation": "eager"})
 
 
-def _configuration(source: SourceModel, recipe: Recipe, precisions: Mapping[str, Precision]) -> Any:  # noqa: ANN401 - a quantization configuration of Transformers
+def packs_on_gpu(recipe: Recipe) -> bool:
+    """Say whether weights made for a GPU are packed by a kernel of it, and stay packed so."""
+    return recipe.quantizer == "torchao_weight_only" and recipe.precision == "int4"
+
+
+def _configuration(
+    source: SourceModel,
+    recipe: Recipe,
+    precisions: Mapping[str, Precision],
+    on_gpu: bool,
+) -> Any:  # noqa: ANN401 - a quantization configuration of Transformers
     transformers = import_transformers()
     if recipe.quantizer.startswith("torchao"):
-        layers = {f"{path}.weight": _torchao(recipe, one) for path, one in precisions.items()}
+        make = _torchao_on_gpu if on_gpu else _torchao
+        layers = {f"{path}.weight": make(recipe, one) for path, one in precisions.items()}
         return transformers.TorchAoConfig(import_torchao().FqnToConfig(layers))
     skipped = sorted(set(linear_paths(source)) - set(precisions))
     if recipe.quantizer == "bnb_int8":
@@ -88,6 +121,18 @@ def _torchao(recipe: Recipe, precision: Precision) -> Any:  # noqa: ANN401
     return quantization.IntxWeightOnlyConfig(
         weight_dtype=torch.int4, granularity=quantization.PerGroup(INT4_GROUP)
     )
+
+
+def _torchao_on_gpu(recipe: Recipe, precision: Precision) -> Any:  # noqa: ANN401
+    quantization = import_torchao()
+    if precision == "float8":
+        by_row = quantization.PerRow()
+        return quantization.Float8DynamicActivationFloat8WeightConfig(granularity=by_row)
+    if precision == "int4":
+        return quantization.Int4WeightOnlyConfig(
+            group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d"
+        )
+    return _torchao(recipe, precision)
 
 
 def linear_paths(source: SourceModel) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which recipes PyTorch is given on which CPU, and why; figures are in `docs/torch.md`."""
+"""Which recipes PyTorch is given on which CPU or GPU, and why; figures are in `docs/torch.md`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from targets.contract import Hardware, Precision, Quantizer, Recipe
 from targets.errors import CompileError
+from targets.hardware.gpu_hardware import ARCHITECTURE
 from targets.hardware.precisions import accelerated, adds_pairs_with_saturation
+from targets.pytorch.gpu_recipes import OUTLIER_THRESHOLD, gpu_recipes_for
 from targets.pytorch.sdk import BITSANDBYTES, TORCHAO
 
 BFLOAT16_FEATURES = ("amx_bf16", "avx512_bf16", "bf16")
@@ -18,9 +20,6 @@ PACKED_FEATURES = ("avx2", "asimd")
 GPU_FEATURES = ("cuda",)
 """What LLM.int8 multiplies with and torchao packs four bits for. No CPU is said to have it, so that
 what requires it must be asked for."""
-
-OUTLIER_THRESHOLD = 6.0
-"""Magnitude of outliers in LLM.int8 (arXiv:2208.07339, section 3.2) and in bitsandbytes."""
 
 _STORED: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
 """What embedding tables can be stored in; loaders widen them to the model's own precision."""
@@ -43,7 +42,7 @@ class Kind:
 
 KINDS: Mapping[Quantizer, Kind] = {
     "none": Kind(precisions=("float32", "bfloat16", "float16")),
-    "torchao_dynamic": Kind(precisions=("int8",), needs=TORCHAO),
+    "torchao_dynamic": Kind(precisions=("int8", "float8"), needs=TORCHAO),
     "torchao_weight_only": Kind(precisions=("int8", "int4"), splits=True, needs=TORCHAO),
     "torch_dynamic": Kind(precisions=("int8",)),
     "bnb_int8": Kind(precisions=("int8",), needs=BITSANDBYTES),
@@ -53,11 +52,20 @@ KINDS: Mapping[Quantizer, Kind] = {
 
 
 def recipes_for(hardware: Hardware) -> tuple[Recipe, ...]:
-    """Return the recipes for one CPU, the FP32 baseline first, the more promising before others.
+    """Return the recipes for one device, the FP32 baseline first, the more promising before others.
 
-    Recipes whose `requires` names nothing that the CPU has are listed too, so that they can be
+    Recipes whose `requires` names nothing that the device has are listed too, so that they can be
     forced.
     """
+    return gpu_recipes_for(hardware) if is_gpu(hardware) else _cpu_recipes_for(hardware)
+
+
+def is_gpu(hardware: Hardware) -> bool:
+    """Say whether artifacts for this hardware run on an NVIDIA GPU."""
+    return hardware.architecture == ARCHITECTURE
+
+
+def _cpu_recipes_for(hardware: Hardware) -> tuple[Recipe, ...]:
     return (
         _float("float32", (), "the reference that every other recipe is compared with"),
         *_bfloat16(hardware),
@@ -127,7 +135,7 @@ def _why_refused(recipe: Recipe) -> str:
     kind = KINDS.get(recipe.quantizer)
     if kind is None or recipe.precision not in kind.precisions:
         return f"precision {recipe.precision} by quantizer {recipe.quantizer!r} cannot be built"
-    if recipe.float_precision in ("int8", "int4"):
+    if recipe.float_precision in ("float8", "int8", "int4"):
         return f"float_precision is {recipe.float_precision}"
     if recipe.quantizer == "none" and recipe.float_precision != recipe.precision:
         return f"a float recipe in {recipe.precision} leaves nothing for {recipe.float_precision}"

@@ -53,6 +53,14 @@ def lacking(distributions: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in distributions if util.find_spec(name) is None)
 
 
+def lacks_cuda() -> str:
+    """Say what mends a torch that was built without CUDA, without importing it; "": it has it."""
+    found = metadata.version("torch")
+    if not found.endswith("+cpu"):
+        return ""
+    return f"torch {found} is built for CPUs: install the build for CUDA from pytorch.org"
+
+
 def versions() -> dict[str, str]:
     """Return the versions of everything that takes part, as far as it is installed."""
     found = {}

@@ -13,7 +13,7 @@ import os
 import shutil
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,10 +24,19 @@ from numpy.typing import NDArray
 Inputs = dict[str, NDArray[np.int64]]
 ExecutedRow = tuple[str, str, int, float | None]
 
-COMPILE, PLACE = "compile", "place"
-_DEFAULTS = {COMPILE: "off", PLACE: "cpu"}
-_VALUES = {COMPILE: ("off", "dynamic"), PLACE: ("cpu", "cuda")}
-_COMPILERS = ("g++", "clang++", "c++")
+COMPILE, GRAPHS, PLACE = "compile", "cuda_graphs", "place"
+_DEFAULTS = {COMPILE: "off", GRAPHS: "off", PLACE: "cpu"}
+_VALUES = {COMPILE: ("off", "dynamic"), GRAPHS: ("off", "on"), PLACE: ("cpu", "cuda")}
+_COMPILERS = {
+    "cpu": ("C++", "CXX", ("g++", "clang++", "c++")),
+    "cuda": ("C", "CC", ("gcc", "clang", "cc")),
+}
+"""Where it runs → what torch.compile needs: Inductor writes C++ for a CPU; for a GPU it goes
+through Triton, whose launcher is C. Language, the variable that names a compiler, usual names."""
+_GRAPH_TOKENS, _MAX_GRAPHS = 8192, 64
+"""Larger batches keep a GPU busy by themselves, and every graph keeps its memory."""
+_WARM_UPS = 3
+"""Before a capture, on a stream of its own, as PyTorch's notes on CUDA graphs ask for."""
 
 _PRODUCTS = {
     "aten::addmm": "",
@@ -36,6 +45,9 @@ _PRODUCTS = {
     "aten::baddbmm": "",
     "aten::mkldnn_linear": "",
     "aten::_int_mm": "int8",
+    "aten::_scaled_mm": "float8",
+    "aten::_scaled_mm_v2": "float8",
+    "aten::_weight_int4pack_mm": "int4",
     "aten::_weight_int8pack_mm": "int8",
     "mkldnn::_linear_pointwise": "",
     "mkl::_mkl_linear": "",
@@ -55,6 +67,8 @@ _PERHAPS = {
 
 On a CPU bitsandbytes 0.50 widens its integers and multiplies them by `aten::mm` in float32.
 """
+_FUSED = "triton_"
+"""How kernels begin that torch.compile makes for a GPU."""
 _NOT_A_PRODUCT = (("matmul", "mat-mul"), ("gemm", "ge-mm"), ("gemv", "ge-mv"))
 """How names are changed that would otherwise pass for products."""
 _DTYPES = {
@@ -62,6 +76,7 @@ _DTYPES = {
     "double": "float64",
     "c10::BFloat16": "bfloat16",
     "c10::Half": "float16",
+    "c10::Float8_e4m3fn": "float8",
     "signed char": "int8",
     "unsigned char": "uint8",
     "int": "int32",
@@ -96,14 +111,14 @@ def open_session(model: Path, plan: Plan) -> TorchSession:
         plan: argument names, options and threads.
 
     Raises:
-        ValueError: an option or its value is unknown.
+        ValueError: an option or its value is unknown, or CUDA graphs are asked for on a CPU.
         ImportError: torch, Transformers or the model's quantizer is not installed.
-        RuntimeError: the model cannot be loaded, there is no C++ compiler for torch.compile, or
-            no GPU.
+        RuntimeError: the model cannot be loaded, there is no compiler for torch.compile, or no
+            GPU.
     """
     options = _checked_options(plan.options)
     if options[COMPILE] != "off":
-        _require_compiler()
+        _require_compiler(options[PLACE])
     return TorchSession(model.parent, plan, options)
 
 
@@ -114,24 +129,28 @@ def _checked_options(given: Mapping[str, str]) -> dict[str, str]:
     for name, values in _VALUES.items():
         if options[name] not in values:
             raise ValueError(f"{name}={options[name]}: it is one of {', '.join(values)}")
+    if options[GRAPHS] == "on" and options[PLACE] != "cuda":
+        raise ValueError(f"{GRAPHS}=on: graphs of kernels are captured on a GPU only")
     return options
 
 
-def _require_compiler() -> None:
-    if not _has_compiler():
+def _require_compiler(place: str) -> None:
+    if not _has_compiler(place):
+        language, _, _ = _COMPILERS[place]
         raise RuntimeError(
-            f"torch.compile needs a C++ compiler, and there is none of {', '.join(_compilers())}: "
-            "apt-get install g++"
+            f"torch.compile needs a {language} compiler, and there is none of "
+            f"{', '.join(_compilers(place))}: apt-get install g++"
         )
 
 
-def _has_compiler() -> bool:
-    return any(shutil.which(one) for one in _compilers())
+def _has_compiler(place: str = "cpu") -> bool:
+    return any(shutil.which(one) for one in _compilers(place))
 
 
-def _compilers() -> tuple[str, ...]:
-    named = os.environ.get("CXX")
-    return (named,) if named else _COMPILERS
+def _compilers(place: str = "cpu") -> tuple[str, ...]:
+    _, variable, names = _COMPILERS[place]
+    named = os.environ.get(variable)
+    return (named,) if named else names
 
 
 class TorchSession:
@@ -145,14 +164,17 @@ class TorchSession:
         self._inputs = plan.inputs
         self._options = options
         place = options[PLACE]
-        if place == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("this torch sees no NVIDIA GPU")
+        if place == "cuda":
+            _require_gpu(torch)
+            torch.set_float32_matmul_precision("highest")  # no TF32 behind float32's back
         settings = json.loads((folder / "runner.json").read_text("utf-8"))
         with _quiet():
             self._model = _load(folder, settings).to(place)
             self._head = Head(folder, settings["head"], place)
             if options[COMPILE] != "off":
                 _compile_blocks(self._model)
+        self._min_tokens = int(settings.get("min_tokens", 0))
+        self._embed = _Graphs(self._forward) if options[GRAPHS] == "on" else self._forward
 
     def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Embed one padded batch.
@@ -163,27 +185,40 @@ class TorchSession:
         Returns:
             The embeddings, shape [batch, dim], float32.
         """
+        return self._run(inputs, self._embed)
+
+    def _run(self, inputs: Inputs, embed: Callable[..., Any]) -> NDArray[np.float32]:
+        """Embed one batch; copying the rows waits for whatever computes them."""
         torch = self._torch
         with torch.inference_mode(), _quiet():
-            place = self._options[PLACE]
-            tensors = {name: torch.from_numpy(inputs[name]).to(place) for name in self._inputs}
-            states = self._model(**tensors)[0].float()
-            rows = self._head(states, tensors["attention_mask"])
-            embeddings: NDArray[np.float32] = rows.cpu().numpy()
+            widened = _widened(inputs, self._min_tokens)
+            tensors = {name: torch.from_numpy(widened[name]) for name in self._inputs}
+            embeddings: NDArray[np.float32] = embed(tensors).cpu().numpy()
             return embeddings
+
+    def _forward(self, tensors: Mapping[str, Any]) -> Any:  # noqa: ANN401 - tensors
+        """Compute embeddings [batch, dim] where the model is."""
+        moved = {name: one.to(self._options[PLACE]) for name, one in tensors.items()}
+        states = self._model(**moved)[0].float()
+        return self._head(states, moved["attention_mask"])
 
     def inspect(self, inputs: Inputs) -> list[ExecutedRow]:
         """Say what one batch executed, as torch's profiler saw it.
 
         The second of two runs is read: the first one also pays for memory. What torch.compile
-        fused is one row without a type.
+        fused is one row without a type. On a GPU the time is that of its kernels, where the
+        driver lets them be watched. A CUDA graph is one launch that tells nothing, so that what
+        it was captured from is run instead.
         """
         from torch.profiler import ProfilerActivity, profile
 
-        self.run(inputs)
-        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
-            self.run(inputs)
-        return _aggregate(seen.events())
+        activities = [ProfilerActivity.CPU]
+        if self._options[PLACE] == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        self._run(inputs, self._forward)
+        with profile(activities=activities, record_shapes=True) as seen:
+            self._run(inputs, self._forward)
+        return _aggregate(seen.events(), _types_read(seen))
 
     def versions(self) -> dict[str, str]:
         """Return the versions of what was imported."""
@@ -199,11 +234,75 @@ class TorchSession:
             "num_threads": str(self._torch.get_num_threads()),
             "cpu_capability": str(self._torch.backends.cpu.get_cpu_capability()),
             "attention": str(getattr(self._model.config, "_attn_implementation", "")),
+            **(_gpu_options(self._torch) if self._options[PLACE] == "cuda" else {}),
         }
 
     def close(self) -> None:
         """Release the model."""
-        del self._model
+        del self._model, self._embed
+
+
+class _Graphs:
+    """One CUDA graph for each shape of a small batch: one launch instead of hundreds.
+
+    Args:
+        forward: turns tensors of the host into embeddings on the GPU.
+    """
+
+    def __init__(self, forward: Callable[[Mapping[str, Any]], Any]) -> None:
+        self._forward = forward
+        self._captured: dict[tuple[int, ...], tuple[Any, dict[str, Any], Any]] = {}
+
+    def __call__(self, tensors: Mapping[str, Any]) -> Any:  # noqa: ANN401 - tensors
+        """Compute embeddings [batch, dim]; the next call may write over them."""
+        shape = tuple(tensors["attention_mask"].shape)
+        if shape not in self._captured:
+            if shape[0] * shape[1] > _GRAPH_TOKENS or len(self._captured) >= _MAX_GRAPHS:
+                return self._forward(tensors)
+            self._captured[shape] = self._capture(tensors)
+        graph, held, rows = self._captured[shape]
+        for name, one in held.items():
+            one.copy_(tensors[name])
+        graph.replay()
+        return rows
+
+    def _capture(self, tensors: Mapping[str, Any]) -> tuple[Any, dict[str, Any], Any]:
+        import torch
+
+        held = {name: one.to("cuda") for name, one in tensors.items()}
+        held["attention_mask"][:, -1] = 0  # a full mask is left out, which a capture never does
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                self._forward(held)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            rows = self._forward(held)
+        return graph, held, rows
+
+
+def _require_gpu(torch: Any) -> None:  # noqa: ANN401 - untyped
+    if not torch.cuda.is_available():
+        raise RuntimeError("this torch sees no NVIDIA GPU")
+
+
+def _gpu_options(torch: Any) -> dict[str, str]:  # noqa: ANN401 - untyped
+    return {
+        "gpu": str(torch.cuda.get_device_name()),
+        "cuda": str(torch.version.cuda),
+        "tf32": "off" if torch.get_float32_matmul_precision() == "highest" else "on",
+    }
+
+
+def _widened(inputs: Inputs, min_tokens: int) -> Inputs:
+    """Add masked columns until a batch has as many tokens as the model's products ask for."""
+    batch, length = inputs["attention_mask"].shape
+    missing = -(-min_tokens // batch) - length
+    if missing <= 0:
+        return inputs
+    return {name: np.pad(one, ((0, 0), (0, missing))) for name, one in inputs.items()}
 
 
 def _load(folder: Path, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a torch module
@@ -346,23 +445,36 @@ def _positions(states: Any) -> Any:  # noqa: ANN401 - tensors
 # --------------------------------------------------------------------------- what executed
 
 
-def _aggregate(events: Any) -> list[ExecutedRow]:  # noqa: ANN401 - torch is untyped
+def _types_read(profile: Any) -> dict[int, list[str]]:  # noqa: ANN401 - torch is untyped
+    """Return what each event read; the events of torch before 2.13 do not keep it themselves."""
+    raw = profile.profiler.kineto_results.events()
+    return {one.correlation_id(): types for one in raw if any(types := one.dtypes())}
+
+
+def _aggregate(events: Any, types_read: Mapping[int, list[str]]) -> list[ExecutedRow]:  # noqa: ANN401
     """Count operators and share out time by name and type, the longest first."""
     counts: defaultdict[tuple[str, str], int] = defaultdict(int)
     spent_us: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for event in events:
-        if event.self_cpu_time_total <= 0 or not event.name.count("::"):
-            continue
-        row = (_op_type(event), _executed_dtype(event))
+    seen = [one for one in events if one.self_cpu_time_total > 0 and _is_operator(one.name)]
+    on_gpu = any(one.self_device_time_total > 0 for one in seen)
+    for event in seen:
+        row = (_op_type(event), _executed_dtype(event, types_read.get(event.id, [])))
         counts[row] += 1
-        spent_us[row] += event.self_cpu_time_total
+        spent_us[row] += event.self_device_time_total if on_gpu else event.self_cpu_time_total
     total_us = sum(spent_us.values())
     rows = sorted(counts, key=lambda row: (-spent_us[row], row))
     return [(*row, counts[row], spent_us[row] / total_us if total_us else None) for row in rows]
 
 
+def _is_operator(name: str) -> bool:
+    """Tell operators, and kernels that torch.compile made for a GPU, from other events."""
+    return "::" in name or name.startswith(_FUSED)
+
+
 def _op_type(event: Any) -> str:  # noqa: ANN401
     """Name an operator; what multiplies matrices is called MatMul, whoever it belongs to."""
+    if event.name.startswith(_FUSED):
+        return "Fused"
     name = str(event.name).partition("::")[2]
     if _multiplies(event):
         return f"MatMul ({name})"
@@ -384,10 +496,10 @@ def _has_product(event: Any) -> bool:  # noqa: ANN401
     )
 
 
-def _executed_dtype(event: Any) -> str:  # noqa: ANN401
+def _executed_dtype(event: Any, types_read: list[str]) -> str:  # noqa: ANN401
     """Name the precision that an operator computes in: its first tensor's, unless it is known."""
     known = (_PRODUCTS | _PERHAPS).get(event.name, "") if _multiplies(event) else ""
     if known:
         return known
-    names = [_DTYPES[name] for name in event.input_dtypes if name in _DTYPES]
+    names = [_DTYPES[name] for name in types_read if name in _DTYPES]
     return names[0] if names else "unknown"

@@ -1,4 +1,4 @@
-"""PyTorch on x86 and ARM CPUs."""
+"""PyTorch on x86 and ARM CPUs, and on NVIDIA GPUs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from targets.contract import (
     TargetSpec,
 )
 from targets.errors import CompileError, NotInstalledError
-from targets.pytorch.files import LOADED
+from targets.hardware.gpu_hardware import ARCHITECTURE
+from targets.pytorch.files import LOADED, PLACE, place_of
 from targets.pytorch.recipes import (
     BFLOAT16_FEATURES,
     KINDS,
     PACKED_FEATURES,
     PRODUCT_FEATURES,
     check_recipe,
+    is_gpu,
     recipes_for,
 )
 from targets.pytorch.sdk import (
@@ -35,6 +37,7 @@ from targets.pytorch.sdk import (
     RUNTIME,
     TORCHAO,
     lacking,
+    lacks_cuda,
     versions,
 )
 from targets.pytorch.variants import (
@@ -48,7 +51,7 @@ ADAPTER = Path(__file__).with_name("session.py")
 EMBEDDING = "sentence_embedding"
 FOLDER = "torch"
 
-_CAPPED = "local:"
+_CAPPED, _GPU = "local:", "local:cuda"
 _UNCAPPABLE = (
     "PyTorch cannot be held to older instructions in all of its kernels: take the machine itself, "
     "by --device ssh://user@host"
@@ -62,10 +65,11 @@ class TorchTarget:
         name="torch",
         vendor="PyTorch Foundation",
         runtime="PyTorch",
-        precisions=("float32", "bfloat16", "int8", "int4"),
+        precisions=("float32", "bfloat16", "float16", "float8", "int8", "int4"),
         max_opset=23,
         artifact_kind="safetensors",
         extra=EXTRA,
+        architectures=("x86_64", "aarch64", ARCHITECTURE),
         distributions=RUNTIME,
         needs_source=True,
     )
@@ -86,8 +90,10 @@ class TorchTarget:
         except Exception as error:  # the contract: a probe answers, whatever a device does
             found = f"device {device.name} does not say what it is: {error}"
             return Availability(ok=False, missing=(found,), tool_versions=versions())
-        if device.name.startswith(_CAPPED):
+        if device.name != _GPU and device.name.startswith(_CAPPED):
             return Availability(ok=False, missing=(_UNCAPPABLE,), tool_versions=versions())
+        if is_gpu(hardware) and (found := lacks_cuda()):
+            return Availability(ok=False, missing=(found,), tool_versions=versions())
         absent = tuple(name for name in RUNTIME if name not in there)
         return Availability(
             ok=not absent,
@@ -102,7 +108,7 @@ class TorchTarget:
         )
 
     def candidates(self, graph: OnnxArtifact | None, hardware: Hardware) -> tuple[Recipe, ...]:
-        """Return the recipes for this CPU, the FP32 baseline first."""
+        """Return the recipes for this device, the FP32 baseline first."""
         recipes = recipes_for(hardware)
         return tuple(one for one in recipes if not lacking(KINDS[one.quantizer].needs))
 
@@ -143,16 +149,21 @@ class TorchTarget:
     def run_plan(
         self, artifact: CompiledArtifact, graph: OnnxArtifact, pad_token_id: int, num_threads: int
     ) -> RunPlan:
-        """Say what the runner must load, with every option that changes results or speed."""
+        """Say what the runner must load, with every option that changes results or speed.
+
+        Raises:
+            StorageError: the artifact does not say where it runs.
+        """
+        place = place_of((artifact.directory / artifact.files[0].path).parent)
         return plan_to_run(
             artifact,
             graph,
             pad_token_id,
             adapter=ADAPTER,
             output=EMBEDDING,
-            options=dict(DEFAULTS),
+            options={**DEFAULTS, PLACE: place},
             length_multiple=LENGTH_MULTIPLE,
-            max_batch_tokens=MAX_BATCH_TOKENS,
+            max_batch_tokens=MAX_BATCH_TOKENS[place],
         )
 
     def variants(self, plan: RunPlan, num_threads: int) -> tuple[RuntimeVariant, ...]:
@@ -175,5 +186,7 @@ def _missing_quantizers() -> tuple[str, ...]:
 
 def _telling_features(hardware: Hardware) -> tuple[str, ...]:
     """Return the features that decide on recipes, out of the hundred that a CPU lists."""
+    if is_gpu(hardware):
+        return tuple(sorted(hardware.features))
     telling = {*BFLOAT16_FEATURES, *PRODUCT_FEATURES, *PACKED_FEATURES}
     return tuple(sorted(telling & hardware.features))

@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 from targets.contract import Device, Hardware, Recipe
+from targets.hardware.gpu_hardware import hardware_at_hand
 from targets.hardware.gpus import GpuProfile, gpu_profiles
 from targets.hardware.nvidia import detect_gpu
-from targets.tensorrt.recipes import TENSOR_CORE
-
-ARCHITECTURE = "cuda"
-_VENDOR = "NVIDIA"
-
-
-def hardware_of_gpus(gpus: Sequence[GpuProfile], name: str) -> Hardware:
-    """Return what several GPUs have in common.
-
-    Args:
-        gpus: at least one.
-        name: of the hardware, in words for a report.
-    """
-    formats = set.intersection(*(set(gpu.tensor_formats) for gpu in gpus))
-    names = [gpu.sm for gpu in gpus]
-    return Hardware(
-        architecture=ARCHITECTURE,
-        vendor=_VENDOR,
-        model_name=name,
-        microarchitecture="+".join(names),
-        features=frozenset((*names, *(TENSOR_CORE.format(one) for one in formats))),
-        num_cores=0,
-        memory_bytes=0,
-    )
 
 
 def detected_hardware(device: Device) -> Hardware:
@@ -40,10 +14,7 @@ def detected_hardware(device: Device) -> Hardware:
     Raises:
         DeviceError: there is none.
     """
-    gpu = detect_gpu()
-    found = hardware_of_gpus([gpu.profile], gpu.name)
-    cores = device.hardware().num_cores
-    return replace(found, num_cores=cores, memory_bytes=gpu.memory_bytes)
+    return hardware_at_hand(detect_gpu(), device.hardware().num_cores)
 
 
 def capability_of(hardware: Hardware) -> str:

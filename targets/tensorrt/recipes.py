@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from targets.contract import Hardware, QdqScheme, Recipe
 from targets.errors import CompileError
+from targets.hardware.gpu_hardware import TENSOR_CORE
 
 FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
-TENSOR_CORE = "tensor_{}"
-"""Feature of a GPU whose tensor cores multiply a format: "tensor_int8"."""
 _STORED = ("float32", "float16")
 
 

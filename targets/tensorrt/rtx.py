@@ -13,6 +13,7 @@ from targets.contract import (
     TargetSpec,
 )
 from targets.errors import CompileError, ConfigError, NotInstalledError
+from targets.hardware.gpu_hardware import ARCHITECTURE
 from targets.hardware.gpus import GpuProfile, gpu_profiles
 from targets.tensorrt.build_plan import SESSION_OPTIONS, BuildPlan
 from targets.tensorrt.engine import build_engine
@@ -24,7 +25,7 @@ from targets.tensorrt.files import (
     write_structure,
     write_text,
 )
-from targets.tensorrt.gpu_hardware import ARCHITECTURE, only_without_float32
+from targets.tensorrt.gpu_hardware import only_without_float32
 from targets.tensorrt.inspection import Asked
 from targets.tensorrt.plan_header import RTX_RUNTIME
 from targets.tensorrt.sdk import INSTALL_RTX, RTX, import_rtx, rtx_source, rtx_versions

@@ -26,6 +26,7 @@ from targets.contract import (
     TargetSpec,
 )
 from targets.errors import ConfigError, DeviceError, NotInstalledError
+from targets.hardware.gpu_hardware import ARCHITECTURE, hardware_of_gpus
 from targets.hardware.gpus import GpuProfile, gpu_profile
 from targets.hardware.nvidia import detect_gpu
 from targets.tensorrt.build_plan import BuildPlan, profiles_for, with_options
@@ -42,9 +43,7 @@ from targets.tensorrt.files import (
 )
 from targets.tensorrt.finishing import built_files, taken_files
 from targets.tensorrt.gpu_hardware import (
-    ARCHITECTURE,
     detected_hardware,
-    hardware_of_gpus,
     only_without_float32,
     rtx_capabilities,
 )
@@ -67,7 +66,7 @@ from targets.tensorrt.sdk import (
     tensorrt_versions,
 )
 
-LOCAL = "local"
+LOCAL, LOCAL_CUDA = "local", "local:cuda"
 TRTEXEC_TIMINGS = "trtexec.timing"
 DEFAULT_CAPABILITY = "8.9"
 FINISH = "exporter build BUNDLE, on the machine with the GPU"
@@ -92,7 +91,9 @@ class TensorRtTarget:
     def probe(self, device: Device) -> Availability:
         """Say what is missing to build and run engines on this machine's GPU; never raises."""
         missing = [*self._lacks_runtime(), *lacks_cuda_package()]
-        if device.name != LOCAL:
+        if device.name == LOCAL_CUDA:
+            missing.append(f"{self.spec.name} finds this machine's GPU itself: take --device local")
+        elif device.name != LOCAL:
             missing.append(f"{device.name}: engines are built and run on the machine of the GPU")
         try:
             found = detect_gpu()

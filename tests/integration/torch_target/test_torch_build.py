@@ -173,16 +173,6 @@ def test_without_a_gpu_the_gpu_is_refused(bench, artifacts):
         bench.open(artifacts("int8-weights"), place="cuda")
 
 
-@pytest.mark.gpu
-def test_the_gpu_gives_the_same_embeddings(bench, artifacts):
-    import torch
-
-    if not torch.cuda.is_available():
-        pytest.skip("no NVIDIA GPU here")
-    rows = bench.embed(artifacts("float32"), place="cuda")
-    assert cosine(rows, bench.expected()) > 0.9999
-
-
 def test_without_a_compiler_torch_compile_says_so(bench, artifacts, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from contract.tiny_graph import make_tokens
 
-from targets.pytorch.session import _COMPILERS, _has_compiler
+from targets.pytorch.session import _compilers, _has_compiler
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not _has_compiler(), reason=f"no C++ compiler: {', '.join(_COMPILERS)}"),
+    pytest.mark.skipif(not _has_compiler(), reason=f"no C++ compiler: {', '.join(_compilers())}"),
 ]
 
 
