@@ -9,7 +9,7 @@ from pathlib import Path
 from exporter.config import Settings
 from exporter.deliver.codec import dump_json, load_json
 from exporter.steps.compiled import check_finished
-from exporter.steps.compilers import Compile
+from exporter.steps.compilers import Compile, finish_apart
 from exporter.steps.execution import Built, Stand
 from exporter.steps.workspace import Workspace
 from targets.contract import (
@@ -145,9 +145,8 @@ def finished(
             keep_dir=work.cache.root / "kept" / target.spec.name,
             options=options or {},
             engine=engine,
-            progress=progress,
         )
-        made = maker.finish(request)
+        made = finish_apart(target.spec.name, request)
         check_finished(made, request, target.spec)
         (folder / "artifact.json").write_bytes(dump_json(made))
 

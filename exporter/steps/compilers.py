@@ -6,21 +6,18 @@ what a compiler allocates is gone with its process.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
+import queue
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from exporter.steps.compiled import check_compiled
-from targets.contract import CompiledArtifact, CompileRequest
+from exporter.steps.workers import Worker, WorkerDiedError, block_interrupts, end_children
+from targets.contract import CompiledArtifact, CompileRequest, FinishRequest, Preparable, Target
 from targets.errors import CompileError, ExporterError
-
-_GRACE_S = 10.0
 
 T = TypeVar("T")
 Compile = Callable[[CompileRequest], CompiledArtifact]
@@ -34,22 +31,44 @@ def compilers(target_name: str, num_processes: int) -> Iterator[Compile]:
         target_name: the target that compiles, by its registered name.
         num_processes: how many compile at once.
     """
-    pool = ProcessPoolExecutor(
-        max_workers=max(1, num_processes),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_live_and_die_with_the_parent,
-    )
+    with _workers(max(1, num_processes)) as free:
 
-    def compile_in_child(request: CompileRequest) -> CompiledArtifact:
-        return _result(pool.submit(_compile, target_name, request), request)
+        def compile_in_child(request: CompileRequest) -> CompiledArtifact:
+            worker = free.get()
+            try:
+                return worker.call(_compile, target_name, request)
+            except WorkerDiedError as error:
+                raise CompileError(
+                    f"the process that compiled {request.recipe.name} died",
+                    why=str(error),
+                    hint="free memory, or leave the recipe out with --precision",
+                ) from error
+            finally:
+                free.put(worker)
 
-    try:
         yield compile_in_child
-        pool.shutdown()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        end_children()
-        raise
+
+
+def finish_apart(target_name: str, request: FinishRequest) -> CompiledArtifact:
+    """Let a target finish an artifact in a child process: a builder that crashes ends there.
+
+    Args:
+        target_name: the target, by its registered name.
+        request: what is finished; its `progress` must be one that a process can be handed.
+
+    Raises:
+        CompileError: the process died; carries its last lines of stderr.
+        ExporterError: see `Preparable.finish`.
+    """
+    with _workers(1) as free:
+        try:
+            return free.get().call(_finish, target_name, request)
+        except WorkerDiedError as error:
+            raise CompileError(
+                f"the process that built {request.artifact.recipe.name} died",
+                why=str(error),
+                hint="free memory and build again; what was there stays as it was",
+            ) from error
 
 
 def side_by_side(work: Sequence[Callable[[], T]], num_threads: int) -> list[T]:
@@ -64,62 +83,69 @@ def side_by_side(work: Sequence[Callable[[], T]], num_threads: int) -> list[T]:
             raise
 
 
-def block_interrupts() -> None:
-    """Keep Ctrl-C from processes that this thread starts, from their first moment on."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+@contextmanager
+def _workers(number: int) -> Iterator[queue.SimpleQueue[Worker]]:
+    """Yield the processes that have nothing to do; none outlives the body."""
+    with tempfile.TemporaryDirectory(prefix="exporter-compile-") as folder:
+        workers = [Worker(Path(folder)) for _ in range(number)]
+        free = queue.SimpleQueue[Worker]()
+        for worker in workers:
+            free.put(worker)
+        try:
+            yield free
+        except ExporterError:  # others may be at work in processes of their own
+            _end(workers)
+            raise
+        except BaseException:
+            _end(workers, wait=False)
+            end_children()
+            raise
+        _end(workers)
 
 
-def end_children() -> None:
-    """Kill every process that compiles, and wait until it is gone."""
-    for child in multiprocessing.active_children():
-        child.kill()
-        child.join(_GRACE_S)
+def _end(workers: Sequence[Worker], *, wait: bool = True) -> None:
+    for worker in workers:
+        worker.end(wait=wait)
 
 
-def _result(future: Future[CompiledArtifact], request: CompileRequest) -> CompiledArtifact:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise CompileError(
-            f"the process that compiled {request.recipe.name} died",
-            why="it crashed, or the system ended it, often for want of memory",
-            hint="free memory, or leave the recipe out with --precision",
-        ) from error
+# --------------------------------------------------------------------- within the process
 
 
 def _compile(target_name: str, request: CompileRequest) -> CompiledArtifact:
-    from targets.registry import BUILT_IN, load_target
+    from targets.registry import load_target
 
     target = load_target(target_name)
-    try:
+    with _told_whose_fault(target, f"compiled {request.recipe.name}"):
         artifact = target.compile(request)
-    except ExporterError:
-        raise
-    except Exception as error:
-        if target_name in BUILT_IN:
-            raise  # our own bug, with its traceback
-        raise CompileError(
-            f"target {target_name} broke while it compiled {request.recipe.name}",
-            why=f"{type(error).__name__}: {error}",
-            hint=f"report it to {target.spec.vendor}",
-        ) from error
     check_compiled(artifact, request, target.spec)
     return artifact
 
 
-def _live_and_die_with_the_parent() -> None:
-    """Leave interrupts to the parent, and end when it is killed.
+def _finish(target_name: str, request: FinishRequest) -> CompiledArtifact:
+    from targets.registry import load_target
 
-    A worker waits on a queue whose other end it holds itself, so a parent that was killed
-    does not show there.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_after_the_parent, daemon=True).start()
+    target = load_target(target_name)
+    maker: object = target
+    assert isinstance(maker, Preparable)  # the caller's check
+    with _told_whose_fault(target, f"finished {request.artifact.recipe.name}"):
+        return maker.finish(request)
 
 
-def _end_after_the_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+@contextmanager
+def _told_whose_fault(target: Target, did: str) -> Iterator[None]:
+    """Tell a break of somebody else's code from a bug of ours, which keeps its traceback."""
+    from targets.registry import BUILT_IN
+
+    name = target.spec.name
+    try:
+        yield
+    except ExporterError:
+        raise
+    except Exception as error:
+        if name in BUILT_IN:
+            raise
+        raise CompileError(
+            f"target {name} broke while it {did}",
+            why=f"{type(error).__name__}: {error}",
+            hint=f"report it to {target.spec.vendor}",
+        ) from error

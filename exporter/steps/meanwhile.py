@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from exporter.steps.building import Ingredients, build_artifact
-from exporter.steps.compilers import block_interrupts, compilers, end_children
+from exporter.steps.compilers import compilers
 from exporter.steps.execution import Stand
 from exporter.steps.quantization import is_superseded
+from exporter.steps.workers import block_interrupts, end_children
 from exporter.steps.workspace import Workspace
 from targets.contract import Recipe
 from targets.errors import ExporterError

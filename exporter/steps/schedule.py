@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from exporter.steps.compilers import block_interrupts, end_children
 from exporter.steps.execution import Stand
+from exporter.steps.workers import block_interrupts, end_children
 
 T = TypeVar("T")
 

@@ -23,10 +23,16 @@ from exporter.deliver.report import Report
 from exporter.optimize.rounds import Protocol
 from exporter.pipeline import open_workspace
 from exporter.progress import Reporter, SilentReporter
-from exporter.steps import bundled, certify, encode, finish, members
+from exporter.steps import building, bundled, certify, encode, finish, members
+from exporter.steps.compilers import finish_apart
 from exporter.steps.encode import EncodeRequest
 from exporter.steps.finish import FinishAsked, finish_bundle
-from targets.errors import CompileError, NotInstalledError, StorageError, UsageError
+from targets.errors import (
+    CompileError,
+    NotInstalledError,
+    StorageError,
+    UsageError,
+)
 
 pytestmark = [pytest.mark.slow]
 JOB = "tensorrt/job/build_job.json"
@@ -75,7 +81,11 @@ class Machine:
     gpu: StandInGpu
 
     def build(
-        self, bundle: Path, output: Path | None = None, reporter: Reporter | None = None, **asked
+        self,
+        bundle: Path,
+        output: Path | None = None,
+        reporter: Reporter | None = None,
+        **asked,
     ) -> Report:
         settings = Settings(output=output or bundle, cache=self.cache)
         with open_workspace(settings, reporter or SilentReporter()) as work:
@@ -88,6 +98,8 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(cache=tmp_path / "cache", gpu=StandInGpu())
     monkeypatch.setattr(finish, "load_target", lambda name: made.gpu)
+    # no child can load a stand-in; what happens when a builder's process dies is tested below
+    monkeypatch.setattr(building, "finish_apart", lambda _, request: made.gpu.finish(request))
     monkeypatch.setattr(certify, "FULL", Protocol(rounds=2, round_s=0.01, max_passes=2))
     return made
 
@@ -265,6 +277,30 @@ def test_a_build_that_fails_leaves_the_bundle_as_it_was(machine, bundle, monkeyp
     with pytest.raises(CompileError, match="no engine of float16"):
         machine.build(bundle)
     assert hashes(bundle) == before
+
+
+KILLED = """
+import os, signal
+os.write(2, b"[E] autotuning ran out of memory\\n")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_builder_whose_process_is_killed_leaves_everything_as_it_was(
+    machine, bundle, tmp_path, monkeypatch
+):
+    """The child, its death and the error are real; in TensorRT's place lies a module that dies."""
+    machine.build(bundle)
+    before, kept = hashes(bundle), hashes(machine.cache)
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "tensorrt.py").write_text(KILLED)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.setattr(building, "finish_apart", finish_apart)
+    with pytest.raises(CompileError, match="the process that built int8 died") as caught:
+        machine.build(bundle, options={"optimization_level": "5"})
+    assert caught.value.why == "[E] autotuning ran out of memory"
+    assert hashes(bundle) == before
+    assert hashes(machine.cache) == kept
 
 
 def test_a_changed_file_is_found_before_anything_is_built(machine, bundle):

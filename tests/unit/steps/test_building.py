@@ -13,6 +13,7 @@ from arena import HARDWARE, recipe
 from exporter.config import Settings
 from exporter.deliver.cache import Cache
 from exporter.progress import SilentReporter
+from exporter.steps import building
 from exporter.steps.building import finished
 from exporter.steps.execution import Stand
 from exporter.steps.workspace import Workspace
@@ -78,11 +79,22 @@ def prepared(tmp_path: Path) -> CompiledArtifact:
 
 
 def on(target: object) -> Stand:
+    """A stand whose target no child could load; what it does there, it does here."""
+    TARGETS[:] = [target]
     return Stand(target=target, device=DEVICE, hardware=HARDWARE, tool_versions={}, num_threads=1)
 
 
 class DEVICE:
     name = "local"
+
+
+TARGETS: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands for `compilers.finish_apart`, which has tests of its own."""
+    monkeypatch.setattr(building, "finish_apart", lambda _, request: TARGETS[0].finish(request))
 
 
 def test_what_needs_one_step_is_finished(work, prepared):
