@@ -117,6 +117,7 @@ def finished(
     artifact: CompiledArtifact,
     options: Mapping[str, str] | None = None,
     engine: Path | None = None,
+    calibration: TokenSequences | None = None,
 ) -> CompiledArtifact:
     """Return what runs on the device: built there where the target works in two steps.
 
@@ -126,6 +127,7 @@ def finished(
         artifact: what `Target.compile` made.
         options: of the build, by the target's own names.
         engine: built from it by the runtime's own tool; None: the target builds it.
+        calibration: texts for a builder that chooses scales itself.
 
     Raises:
         CompileError, ConfigError, NotInstalledError: see `Preparable.finish`.
@@ -145,6 +147,7 @@ def finished(
             keep_dir=work.cache.root / "kept" / target.spec.name,
             options=options or {},
             engine=engine,
+            calibration=calibration,
         )
         made = finish_apart(target.spec.name, request)
         check_finished(made, request, target.spec)
@@ -153,6 +156,7 @@ def finished(
     parts = (
         [(file.path, file.sha256) for file in artifact.files],
         sha256_file(engine) if engine else "",
+        calibration.sha256 if calibration else "",
         dict(options or {}),
         *stand.identity,
     )

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from exporter.deliver.bill_of_materials import BILL_OF_MATERIALS, bill_of_materials
 from exporter.deliver.bundle import BundleWriter, check_output, read_manifest
 from exporter.deliver.folders import describe_files
 from exporter.deliver.manifest import facts_again
-from exporter.deliver.report import Report, section_of, write_report
-from exporter.deliver.report.document import TargetSection
+from exporter.deliver.report import Report, write_report
 from exporter.deliver.report.merge import with_section
 from exporter.judge import Policy
 from exporter.steps.assemble import Shipment, add_artifacts
@@ -22,6 +20,7 @@ from exporter.steps.bundled import OpenBundle, open_bundle
 from exporter.steps.certify import certify
 from exporter.steps.contest import Contest, Outcome
 from exporter.steps.execution import Bench, Built, Stand
+from exporter.steps.finished_report import section_after, section_before, signed
 from exporter.steps.found_job import (
     FoundJob,
     artifact_of_job,
@@ -30,12 +29,14 @@ from exporter.steps.found_job import (
     texts_of_job,
 )
 from exporter.steps.job import add_job
+from exporter.steps.job_calibration import calibration_tokens
 from exporter.steps.members import stand_on
 from exporter.steps.quantization import Quantization
 from exporter.steps.variants import run_alike, tune
 from exporter.steps.workspace import Workspace
 from exporter.values import BuildJob, TargetResult
-from targets.errors import ConfigError, NotInstalledError, UsageError
+from targets.contract import TokenSequences
+from targets.errors import NotInstalledError, UsageError
 from targets.registry import load_target, open_device
 
 _REPORTS = "reports"
@@ -50,6 +51,7 @@ class FinishAsked:
         target: whose artifact; None: every target's that can be finished here.
         engine: of the chosen artifact, built by the runtime's own tool; None: none.
         options: of the builds, by the target's own names.
+        calibrates: the runtime chooses int8 scales itself, from the texts of the settings.
         command: the command line, for the report.
     """
 
@@ -57,20 +59,22 @@ class FinishAsked:
     target: str | None = None
     engine: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    calibrates: bool = False
     command: str = ""
 
 
 def finish_bundle(work: Workspace, asked: FinishAsked) -> Report:
     """Finish what a bundle holds prepared, on this machine, and write the bundle anew.
 
-    Nothing but the bundle is read: neither the model nor the texts. It is written aside and
-    takes the place of `work.settings.output` when all is done.
+    Nothing but the bundle is read: neither the model nor, unless the runtime calibrates, texts. It
+    is written aside and takes the place of `work.settings.output` when all is done.
 
     Raises:
         StorageError: the bundle or its job is damaged, or of another version.
         UsageError: nothing in it waits for a device, or the target is not among it.
         NotInstalledError: the runtime or the device is missing here.
         ConfigError: a build option that the target does not have.
+        TextsError: calibration texts are wrong, or evaluation texts too.
         CompileError, DeviceError, NonFiniteError: it cannot be built, or does not run.
     """
     check_output(work.settings.output)
@@ -157,7 +161,10 @@ def _finish(
     settings = settings_of_job(found.job, work.settings)
     own = replace(work, settings=settings)
     texts, reference = texts_of_job(bundle.path, found, bundle.report.calibration)
-    built = _build_all(own, bundle, found.job, stand, asked)
+    tokens = None
+    if asked.calibrates:
+        tokens = calibration_tokens(own.settings, bundle.spec, found.job, texts.test.texts)
+    built = _build_all(own, bundle, found.job, stand, asked, tokens)
     with Bench(own, stand) as bench:
         contest = Contest(
             work=own,
@@ -193,7 +200,12 @@ def _tuned(contest: Contest, job: BuildJob, built: Mapping[str, Built]) -> Outco
 
 
 def _build_all(
-    work: Workspace, bundle: OpenBundle, job: BuildJob, stand: Stand, asked: FinishAsked
+    work: Workspace,
+    bundle: OpenBundle,
+    job: BuildJob,
+    stand: Stand,
+    asked: FinishAsked,
+    calibration: TokenSequences | None,
 ) -> dict[str, Built]:
     built = {}
     with ExitStack() as folders:
@@ -201,7 +213,7 @@ def _build_all(
             name = one.recipe.name
             prepared = folders.enter_context(artifact_of_job(bundle.path, job, name))
             engine = asked.engine if name == job.chosen else None
-            artifact = finished(work, stand, prepared, asked.options, engine)
+            artifact = finished(work, stand, prepared, asked.options, engine, calibration)
             plan = stand.target.run_plan(
                 artifact, bundle.graph, job.pad_token_id, stand.num_threads
             )
@@ -240,9 +252,10 @@ def _write(
             shipment = Shipment(target=one.stand.target, result=one.result, built=one.built)
             entries = add_artifacts(writer, [shipment], describe_files(writer.directory))
             entry = entries[one.result.target, one.result.device]
-            report = with_section(report, _section(report, replace(one.result, artifact=entry)))
+            after = section_after(report, replace(one.result, artifact=entry))
+            report = with_section(report, after)
         _add_jobs(writer, bundle, jobs)
-        report = _signed(work, report, command)
+        report = signed(work, report, command)
         write_report(report, writer.directory / _REPORTS)
         writer.add_bytes(bill_of_materials(report), BILL_OF_MATERIALS)
         writer.commit(facts_again(manifest, report))
@@ -264,41 +277,8 @@ def _made_anew(path: str) -> bool:
 
 def _replaced(bundle: OpenBundle, job: BuildJob) -> list[str]:
     """Return the files of the artifact that a job is about: those beside its entry file."""
-    entry = _section_of(bundle.report, job.target, job.device).artifact
+    entry = section_before(bundle.report, job.target, job.device).artifact
     if entry is None:
         return []
     folder = PurePosixPath(entry.path).parent
     return [file.path for file in bundle.files if PurePosixPath(file.path).parent == folder]
-
-
-def _section_of(report: Report, target: str, device: str) -> TargetSection:
-    for section in report.targets:
-        if (section.target, section.device) == (target, device):
-            return section
-    raise ConfigError(
-        f"the bundle's report does not speak of {target} on {device}",
-        hint="prepare the bundle again with `exporter export`",
-    )
-
-
-def _section(report: Report, result: TargetResult) -> TargetSection:
-    """Return the new section; how the recipe was chosen stays what it was."""
-    earlier = _section_of(report, result.target, result.device)
-    return replace(
-        section_of(result), candidates=earlier.candidates, quantization=earlier.quantization
-    )
-
-
-def _signed(work: Workspace, report: Report, command: str) -> Report:
-    """Say in the provenance who finished it, and when."""
-    earlier = report.provenance
-    took = {name: round(seconds, 3) for name, seconds in work.stage_s.items()}
-    provenance = replace(
-        earlier,
-        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        command="; ".join(one for one in (earlier.command, command) if one),
-        stage_s={**earlier.stage_s, **{f"finish: {name}": s for name, s in took.items()}},
-        stages_from_cache=(*earlier.stages_from_cache, *work.made_utc),
-        made_utc={**earlier.made_utc, **work.made_utc},
-    )
-    return replace(report, provenance=provenance)

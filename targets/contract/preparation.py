@@ -13,6 +13,7 @@ from targets.contract.hardware import Hardware
 from targets.contract.progress import Progress, no_progress
 from targets.contract.protocols import Device, Target
 from targets.contract.running import ExecutedPrecision, RunPlan
+from targets.contract.tokens import TokenSequences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class FinishRequest:
         keep_dir: what makes later builds faster may be kept here between runs; None: nothing is.
         options: of the build, by the target's own names; those not named are as prepared.
         engine: built from this artifact by the runtime's own tool; None: the target builds it.
+        calibration: texts for a runtime that chooses scales itself, where `options` ask for that.
     """
 
     artifact: CompiledArtifact
@@ -52,6 +54,7 @@ class FinishRequest:
     keep_dir: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     engine: Path | None = None
+    calibration: TokenSequences | None = None
     progress: Progress = no_progress
 
 

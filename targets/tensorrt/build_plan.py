@@ -48,7 +48,9 @@ class BuildPlan:
         timing_cache: file of trtexec's that keeps timings of kernels; "": none. Built by the
             program itself, they are kept in its cache, one file per version and GPU.
         calibrator: "cache": TensorRT 10 takes the scales of the calibration cache into a graph
-            without Q/DQ, and chooses what becomes int8; "none": the graph says it.
+            without Q/DQ, and chooses what becomes int8; "tensorrt": it chooses the scales too, from
+            texts; "none": the graph says it.
+        calibration_sha256: of the token ids that it chose from; "": of none.
         cuda_api: package that the session speaks to CUDA with: "cuda-bindings" or "pycuda".
         cuda_graph: the session replays a captured graph for each shape.
     """
@@ -64,6 +66,7 @@ class BuildPlan:
     compute_capabilities: tuple[str, ...] = ()
     timing_cache: str = ""
     calibrator: str = "none"
+    calibration_sha256: str = ""
     cuda_api: str = "cuda-bindings"
     cuda_graph: bool = False
 
@@ -136,7 +139,7 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object], str]] = {
         "a whole number of MiB",
     ),
     "hardware_compatible": ("hardware_compatible", _switch, "true or false"),
-    "calibrator": ("calibrator", _one_of("none", "cache"), "none or cache"),
+    "calibrator": ("calibrator", _one_of("none", "cache", "tensorrt"), "none, cache or tensorrt"),
     "cuda_api": ("cuda_api", _one_of("cuda-bindings", "pycuda"), "cuda-bindings or pycuda"),
     "cuda_graph": ("cuda_graph", _switch, "true or false"),
     "version_compatible": ("version_compatible", _switch, "true or false"),

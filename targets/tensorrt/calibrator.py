@@ -42,8 +42,8 @@ def require_calibrators(module: Any) -> None:  # noqa: ANN401 - TensorRT's modul
         raise ConfigError(
             f"TensorRT {module.__version__} has no entropy calibrator of its own",
             why="calibrators and the INT8 flag ended with TensorRT 10",
-            hint="take the explicit mode: --calibrator entropy puts the same kind of scales into "
-            "the graph as Q/DQ pairs",
+            hint="take the explicit mode: `exporter export --calibrator entropy` puts the same "
+            "kind of scales into the graph as Q/DQ pairs",
         )
 
 

@@ -34,14 +34,13 @@ from targets.tensorrt.engine import build_engine
 from targets.tensorrt.files import (
     ASKED_FILE,
     PLAN_FILE,
-    read_plan,
     read_structure,
     write_cache,
     write_commands,
     write_structure,
     write_text,
 )
-from targets.tensorrt.finishing import built_files, taken_files
+from targets.tensorrt.finishing import asked_plan, built_files, taken_files
 from targets.tensorrt.gpu_hardware import (
     detected_hardware,
     only_without_float32,
@@ -235,7 +234,7 @@ class TensorRtTarget:
         """
         started = time.perf_counter()
         prepared, folder = request.artifact, request.output_dir
-        plan = with_options(read_plan(prepared.directory / PLAN_FILE), request.options)
+        plan = asked_plan(request)
         if request.engine is None:
             files = self._built(request, plan)
         else:

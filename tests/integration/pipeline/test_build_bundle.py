@@ -31,6 +31,7 @@ from targets.errors import (
     CompileError,
     NotInstalledError,
     StorageError,
+    TextsError,
     UsageError,
 )
 
@@ -85,9 +86,11 @@ class Machine:
         bundle: Path,
         output: Path | None = None,
         reporter: Reporter | None = None,
+        texts: Path | None = None,
         **asked,
     ) -> Report:
-        settings = Settings(output=output or bundle, cache=self.cache)
+        calibration = str(texts) if texts else None
+        settings = Settings(output=output or bundle, cache=self.cache, calibration=calibration)
         with open_workspace(settings, reporter or SilentReporter()) as work:
             return finish_bundle(
                 work, FinishAsked(bundle=bundle, command="exporter build", **asked)
@@ -301,6 +304,34 @@ def test_a_builder_whose_process_is_killed_leaves_everything_as_it_was(
     assert caught.value.why == "[E] autotuning ran out of memory"
     assert hashes(bundle) == before
     assert hashes(machine.cache) == kept
+
+
+def test_texts_for_tensorrt_s_own_calibrator_reach_its_int8_build(
+    machine, bundle, tiny_texts, tmp_path
+):
+    calibration, _ = tiny_texts
+    asked = {"options": {"calibrator": "tensorrt"}, "calibrates": True}
+    machine.build(bundle, tmp_path / "finished", texts=calibration, **asked)
+    first = machine.gpu.requests[0]
+    assert first.options == {"calibrator": "tensorrt"}
+    assert len(first.calibration) >= 100
+    assert {one.calibration.sha256 for one in machine.gpu.requests} == {first.calibration.sha256}
+    machine.gpu.requests.clear()
+    machine.build(bundle, tmp_path / "again", options={"other": "build"})
+    assert [one.calibration for one in machine.gpu.requests] == [None] * 3
+
+
+def test_evaluation_texts_calibrate_nothing(machine, bundle, tiny_texts, tmp_path):
+    with pytest.raises(TextsError, match="is an evaluation text too"):
+        machine.build(bundle, tmp_path / "out", texts=tiny_texts[1], calibrates=True)
+    assert machine.gpu.requests == []
+
+
+def test_a_bundle_without_int8_is_not_calibrated(export, machine, tmp_path):
+    ran = export("--precision", "float16")
+    with pytest.raises(UsageError, match="builds from this bundle is int8"):
+        machine.build(ran.folder, tmp_path / "out", calibrates=True)
+    assert machine.gpu.requests == []
 
 
 def test_a_changed_file_is_found_before_anything_is_built(machine, bundle):

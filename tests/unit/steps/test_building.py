@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
-from arena import HARDWARE, recipe
+from arena import HARDWARE, recipe, tokens_of
 
 from exporter.config import Settings
 from exporter.deliver.cache import Cache
@@ -120,7 +120,10 @@ def test_another_build_is_another_engine(work, prepared, tmp_path):
     finished(work, on(target), prepared, {"level": "5"})
     taken = finished(work, on(target), prepared, engine=given)
     finished(work, replace(on(target), tool_versions={"runtime": "2"}), prepared)
-    assert len(target.requests) == 4
+    finished(work, on(target), prepared, calibration=tokens_of([3, 4]))
+    finished(work, on(target), prepared, calibration=tokens_of([3, 5]))
+    finished(work, on(target), prepared, calibration=tokens_of([3, 5]))
+    assert len(target.requests) == 6
     assert (taken.directory / "engine").read_text() == "trtexec's"
 
 

@@ -19,10 +19,10 @@ from contract.tiny_plans import write_plans
 from tensorrt_api import fake_cuda
 from tensorrt_api.stand_in import StandIn, make_module
 
-from targets.contract import CompiledArtifact, CompileRequest, FinishRequest
+from targets.contract import CompiledArtifact, CompileRequest, FinishRequest, TokenSequences
 from targets.errors import CalibrationError, ConfigError, DeviceError
 from targets.tensorrt.calibration_cache import CalibrationCache
-from targets.tensorrt.files import CACHE_FILE, ENGINE_FILE, PLAN_FILE
+from targets.tensorrt.files import CACHE_FILE, ENGINE_FILE, PLAN_FILE, read_plan
 from targets.tensorrt.recipes import INT8
 from targets.tensorrt.target import TensorRtTarget
 from targets.tensorrt.unquantized import without_pairs
@@ -115,6 +115,20 @@ class Seen:
 
     kinds: set[str]
     cache: bytes | None
+    num_batches: int = 0
+
+
+CHOSEN = b"TRT-101601-EntropyCalibration2\nx: 3f800000\n"
+"""What the stand-in's calibrator "chooses"."""
+
+
+def calibrate(calibrator: Any, seen: Seen) -> None:
+    """Play TensorRT's part: scales from a cache, else batches until there are no more."""
+    seen.cache = calibrator.read_calibration_cache()
+    if seen.cache is None:
+        while calibrator.get_batch(list(NAMES)) is not None:
+            seen.num_batches += 1
+        calibrator.write_calibration_cache(memoryview(CHOSEN))
 
 
 def install(monkeypatch: pytest.MonkeyPatch, major: int) -> Seen:
@@ -133,8 +147,7 @@ def install(monkeypatch: pytest.MonkeyPatch, major: int) -> Seen:
     def build(_: Any, network: Any, config: Any) -> Any:
         calls = made.called("IBuilderConfig.int8_calibrator") if major == 10 else []
         if calls:
-            calibrator = calls[-1]["value"]
-            seen.cache = calibrator.read_calibration_cache()
+            calibrate(calls[-1]["value"], seen)
         return made.new("IHostMemory")
 
     made = make_module(
@@ -150,13 +163,19 @@ def install(monkeypatch: pytest.MonkeyPatch, major: int) -> Seen:
     return seen
 
 
-def finish(prepared: CompiledArtifact, folder: Path, **options: str) -> CompiledArtifact:
+def finish(
+    prepared: CompiledArtifact,
+    folder: Path,
+    tokens: TokenSequences | None = None,
+    **options: str,
+) -> CompiledArtifact:
     request = FinishRequest(
         artifact=prepared,
         hardware=HARDWARE,
         output_dir=folder,
         num_threads=1,
         options=options,
+        calibration=tokens,
     )
     return TARGET.finish(request)
 
@@ -188,6 +207,51 @@ def test_tensorrt_11_refuses_and_names_the_explicit_mode(prepared, tmp_path, mon
     assert "explicit mode" in caught.value.hint
 
 
+def test_tensorrt_10_chooses_scales_from_texts_and_they_are_kept(prepared, tmp_path, monkeypatch):
+    gpu, seen = fake_cuda.install(monkeypatch), install(monkeypatch, 10)
+    tokens = make_tokens(24)
+    made = finish(prepared, tmp_path, tokens, calibrator="tensorrt")
+    assert "QuantizeLinear" not in seen.kinds
+    assert seen.cache is None  # ours is not offered: it would calibrate nothing
+    assert seen.num_batches == 3  # of the profile's typical eight
+    assert gpu.device == {}
+    assert [file.path for file in made.files] == [ENGINE_FILE, CACHE_FILE, PLAN_FILE]
+    assert (tmp_path / CACHE_FILE).read_bytes() == CHOSEN
+    assert (prepared.directory / CACHE_FILE).read_bytes() != CHOSEN
+    plan = read_plan(tmp_path / PLAN_FILE)
+    assert (plan.calibrator, plan.calibration_sha256) == ("tensorrt", tokens.sha256)
+
+
+def test_a_recipe_without_int8_has_nothing_to_calibrate(prepared, tmp_path, monkeypatch):
+    seen = install(monkeypatch, 10)
+    kept = [file for file in prepared.directory.iterdir() if file.name != CACHE_FILE]
+    for file in kept:  # as a float recipe is prepared: without a cache
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "out").mkdir()
+    floats = replace(prepared, directory=tmp_path)
+    made = finish(floats, tmp_path / "out", make_tokens(24), calibrator="tensorrt")
+    assert seen.num_batches == 0
+    assert CACHE_FILE not in [file.path for file in made.files]
+
+
+def test_its_own_calibrator_needs_texts_and_enough_of_them(prepared, tmp_path, monkeypatch):
+    fake_cuda.install(monkeypatch)
+    install(monkeypatch, 10)
+    with pytest.raises(ConfigError, match="no texts were given") as caught:
+        finish(prepared, tmp_path, calibrator="tensorrt")
+    assert "--calibrator tensorrt" in caught.value.hint
+    with pytest.raises(CalibrationError, match="7 calibration texts fill no batch of 8"):
+        finish(prepared, tmp_path, make_tokens(7), calibrator="tensorrt")
+
+
+def test_tensorrt_11_has_no_calibrator_for_texts_either(prepared, tmp_path, monkeypatch):
+    install(monkeypatch, 11)
+    with pytest.raises(ConfigError, match=r"TensorRT 11\.4.* has no entropy calibrator") as caught:
+        finish(prepared, tmp_path, make_tokens(24), calibrator="tensorrt")
+    assert "explicit mode" in caught.value.hint
+    assert not (tmp_path / ENGINE_FILE).exists()
+
+
 def test_a_damaged_cache_is_an_error(prepared, tmp_path, monkeypatch):
     fake_cuda.install(monkeypatch)
     install(monkeypatch, 10)
@@ -208,5 +272,5 @@ def test_no_gpu_is_an_error_of_the_device(prepared, tmp_path, monkeypatch):
 
 
 def test_another_calibrator_is_refused(prepared, tmp_path):
-    with pytest.raises(ConfigError, match="it must be none or cache"):
+    with pytest.raises(ConfigError, match="it must be none, cache or tensorrt"):
         finish(prepared, tmp_path, calibrator="minmax")
