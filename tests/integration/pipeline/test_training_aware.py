@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from export_command import environment
+from export_command import Ran, environment, run_command
 
 from exporter.deliver.report import read_report
+from targets.hardware.precisions import is_backed
+from targets.registry import load_target, open_device
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +66,54 @@ def test_the_export_says_what_training_did_and_uses_it_only_where_it_helps(expor
     assert "int8-static" in names, "PTQ stands beside it"
     assert "trained for 6 steps" in (ran.folder / "reports" / "report.md").read_text("utf-8")
     assert read_report(ran.folder / "reports").targets
+
+
+NOTHING_PASSES = "[policy]\nmin_mean_cosine = 0.999999\n"
+"""Float32 keeps this, no rounding to eight bits does."""
+
+
+@pytest.fixture
+def export_by(tiny_model, tiny_texts, shared_cache, tmp_path):
+    """Run the whole export with a policy file of the test's own, where static int8 is fast."""
+    hardware = open_device("local").hardware()
+    recipes = load_target("onnxruntime").candidates(None, hardware)
+    static = next(one for one in recipes if one.name == "int8-static")
+    if not is_backed(static, hardware):
+        pytest.skip("this CPU has no int8 dot products: the policy would not train here")
+
+    def run(policy: str) -> Ran:
+        config = tmp_path / "exporter.toml"
+        config.write_text(policy)
+        calibration, evaluation = tiny_texts
+        flags = ["--model", str(tiny_model), "--calibration", str(calibration)]
+        flags += ["--eval", str(evaluation), "--target", "onnxruntime", *TRAINING]
+        flags += ["--config", str(config)]
+        return run_command(flags, tmp_path / "out", shared_cache, tmp_path)
+
+    return run
+
+
+def training_of(ran: Ran) -> dict | None:
+    (section,) = ran.report["targets"]
+    assert section["recipe"]["precision"] != "int8", "the policy lets no int8 through"
+    return section["quantization"]["training"]
+
+
+def test_a_policy_that_no_int8_keeps_trains_by_itself_and_says_so(export_by):
+    ran = export_by(f'{NOTHING_PASSES}on_failure = "qat"\n')
+    assert ran.code in (0, 1, 3), ran.err
+    training = training_of(ran)
+    assert training["num_steps"] == 6
+    assert training["agreement"] > 0.999
+    assert "trained for 6 steps" in (ran.folder / "reports" / "report.md").read_text("utf-8")
+
+
+def test_the_same_policy_without_that_word_does_not_train(export_by):
+    ran = export_by(NOTHING_PASSES)
+    assert ran.code in (0, 1, 3), ran.err
+    assert training_of(ran) is None
+    assert "training" not in ran.report["provenance"]["stage_s"]
+    assert "trained for" not in (ran.folder / "reports" / "report.md").read_text("utf-8")
 
 
 def test_texts_of_the_evaluation_are_never_trained_on(train, tiny_texts, tmp_path):
