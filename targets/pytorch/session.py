@@ -322,7 +322,22 @@ def _load(folder: Path, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a
         raise RuntimeError(" ".join(str(error).split())) from error
     if settings["dynamic_layers"]:
         _quantize_dynamically(model, settings["dynamic_layers"])
+    _keep_plain_where_packing_fails(model)
     return model
+
+
+def _keep_plain_where_packing_fails(model: Any) -> None:  # noqa: ANN401
+    """Keep four-bit layers as they are stored where bitsandbytes would pack them and fail.
+
+    On CPUs with AVX512-BF16 it packs them at the first call for a kernel of its own, which wants
+    whole blocks of inputs and 32 outputs at a time; others raise (bitsandbytes 0.50.2,
+    `_convert_weight_packed_for_cpu`). Unpacked, they run as on every other CPU.
+    """
+    for layer in model.modules():
+        if getattr(layer, "support_avx512bf16_for_cpu", False):
+            num_outputs, num_inputs = layer.out_features, layer.in_features
+            block = layer.weight.quant_state.blocksize
+            layer.support_avx512bf16_for_cpu = num_outputs % 32 == 0 and num_inputs % block == 0
 
 
 def _quantize_dynamically(model: Any, layers: list[str]) -> None:  # noqa: ANN401
