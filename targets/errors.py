@@ -15,6 +15,7 @@ ExporterError                     what, why, and what to do next
     ├── DeviceError               the runner on a device
     │   ├── RunnerCrashedError    the child died; carries its last lines of stderr
     │   └── RunnerFailedError     the child answered with an error
+    │       └── DeviceLacksError  it needs a package or a tool that is not there
     ├── NonFiniteError            NaN or infinity in embeddings
     ├── ShapeMismatchError        embeddings that cannot be compared (exporter.judge.drift)
     └── StorageError              disk full, no permission, damaged bundle or cache
@@ -163,6 +164,12 @@ class RunnerFailedError(DeviceError):
     """The runner answered with an error."""
 
     code = "runner-failed"
+
+
+class DeviceLacksError(RunnerFailedError):
+    """What was asked for needs a package or a tool that the device does not have."""
+
+    code = "device-lacks"
 
 
 class NonFiniteError(StepError):

@@ -25,7 +25,7 @@ from exporter.steps.contest import Contest
 from exporter.steps.execution import Built
 from exporter.values import Estimate, Latency, VariantResult
 from targets.contract import Batching, FloatArray, RunPlan, RuntimeVariant, variants_of
-from targets.errors import DeviceError, NonFiniteError
+from targets.errors import DeviceError, DeviceLacksError, NonFiniteError
 from targets.lengths import spread_by_length
 
 _AGREEMENT_TEXTS = 16
@@ -114,9 +114,14 @@ def _compare_all(
 def _compared(
     contest: Contest, built: Built, variant: RuntimeVariant, rows: FloatArray
 ) -> VariantResult:
-    """Compare a variant's embeddings with the default's; drop it where they differ."""
+    """Compare a variant's embeddings with the default's; drop it where they differ.
+
+    One that needs what the device does not have was not run, which is no failure.
+    """
     try:
         lowest = float(1.0 - cosine_drift(rows, _rows(contest, as_variant(built, variant))).max())
+    except DeviceLacksError as error:
+        return _result(variant, status="dropped", reason=f"not run: {error}")
     except (DeviceError, NonFiniteError) as error:
         return _result(variant, status="failed", reason=str(error))
     if lowest >= MIN_COSINE:

@@ -24,6 +24,7 @@ from targets.contract import (
 from targets.devices.files import RunnerFiles, SameMachine
 from targets.devices.lines import RunnerAnswerError, RunnerProcess
 from targets.errors import (
+    DeviceLacksError,
     NonFiniteError,
     RunnerCrashedError,
     RunnerFailedError,
@@ -212,8 +213,10 @@ class RunnerClient:
         if answer.kind == "storage":
             hint = "free space in the temporary folder"
             return StorageError(f"{name}: {answer.message}", hint=hint)
+        if answer.kind == "lacks":
+            return DeviceLacksError(f"{name}: there is no {answer.subject}", why=answer.message)
         if answer.kind == "import":
-            return RunnerFailedError(
+            return DeviceLacksError(
                 f"{name}: the runner cannot import {answer.subject or 'the runtime'}",
                 why=answer.message,
                 hint=self._how_to_install(answer.subject),

@@ -7,6 +7,7 @@ imported by it); what comes behind it (pooling, normalization) is read from `run
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -103,6 +104,14 @@ class Plan(Protocol):
         """CPU threads."""
 
 
+class LacksToolError(RuntimeError):
+    """The device does not have a tool; the runner reads from `lacks` which."""
+
+    def __init__(self, lacks: str, message: str) -> None:
+        super().__init__(message)
+        self.lacks = lacks
+
+
 def open_session(model: Path, plan: Plan) -> TorchSession:
     """Load a folder on the CPU, or on the GPU where the plan says so.
 
@@ -112,9 +121,9 @@ def open_session(model: Path, plan: Plan) -> TorchSession:
 
     Raises:
         ValueError: an option or its value is unknown, or CUDA graphs are asked for on a CPU.
-        ImportError: torch, Transformers or the model's quantizer is not installed.
-        RuntimeError: the model cannot be loaded, there is no compiler for torch.compile, or no
-            GPU.
+        ImportError: torch, Transformers, the model's quantizer or Triton is not installed.
+        LacksToolError: there is no compiler for torch.compile.
+        RuntimeError: the model cannot be loaded, or there is no GPU.
     """
     options = _checked_options(plan.options)
     if options[COMPILE] != "off":
@@ -137,10 +146,13 @@ def _checked_options(given: Mapping[str, str]) -> dict[str, str]:
 def _require_compiler(place: str) -> None:
     if not _has_compiler(place):
         language, _, _ = _COMPILERS[place]
-        raise RuntimeError(
+        raise LacksToolError(
+            f"{language} compiler",
             f"torch.compile needs a {language} compiler, and there is none of "
-            f"{', '.join(_compilers(place))}: apt-get install g++"
+            f"{', '.join(_compilers(place))}: apt-get install g++",
         )
+    if place == "cuda":
+        importlib.import_module("triton")  # the runner says by name what cannot be imported
 
 
 def _has_compiler(place: str = "cpu") -> bool:

@@ -23,7 +23,11 @@ RunMany = Callable[[list[Inputs]], list[NDArray[np.float32]]]
 
 @contextmanager
 def adapter_errors(doing: str) -> Iterator[None]:
-    """Turn whatever an adapter or its runtime raises into a `RunnerFailure` by name."""
+    """Turn whatever an adapter or its runtime raises into a `RunnerFailure` by name.
+
+    An adapter's own exception may have an attribute `lacks`: the tool that the device does not
+    have, and without which it could not do what the plan asks for.
+    """
     try:
         yield
     except RunnerFailure:
@@ -35,6 +39,8 @@ def adapter_errors(doing: str) -> Iterator[None]:
         raise RunnerFailure("import", f"{package or 'a package'}: {error}", package) from error
     except Exception as error:  # a runtime may raise anything
         said = str(error).strip()
+        if lacks := str(getattr(error, "lacks", "")):
+            raise RunnerFailure("lacks", said, lacks) from error
         message = f"{type(error).__name__} while {doing}: {said}"
         raise RunnerFailure("adapter", message) from error
 

@@ -21,6 +21,7 @@ FailureKind = Literal[
     "adapter",
     "command",
     "import",
+    "lacks",
     "memory",
     "missing_file",
     "non_finite",
@@ -36,7 +37,8 @@ class RunnerFailure(Exception):  # noqa: N818 - an answer to the caller, not a f
     Args:
         kind: one of `FailureKind`.
         message: one line: what happened and to what.
-        subject: the package that cannot be imported or the file that is missing; may be "".
+        subject: the package that cannot be imported, the tool that the device lacks, or the file
+            that is missing; may be "".
     """
 
     def __init__(self, kind: FailureKind, message: str, subject: str = "") -> None:

@@ -176,8 +176,9 @@ def test_without_a_gpu_the_gpu_is_refused(bench, artifacts):
 def test_without_a_compiler_torch_compile_says_so(bench, artifacts, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(RuntimeError, match=r"C\+\+ compiler"):
+    with pytest.raises(RuntimeError, match=r"C\+\+ compiler") as refused:
         bench.open(artifacts("int8-weights"), compile="dynamic")
+    assert refused.value.lacks == "C++ compiler"
 
 
 def test_integers_really_run(bench, artifacts):

@@ -27,6 +27,10 @@ def open_session(model, plan):
     return TableSession(np.load(model, allow_pickle=False), plan)
 
 
+class LacksToolError(RuntimeError):
+    lacks = "soldering iron"
+
+
 def misbehave(how):
     """Do what a bad runtime does."""
     if how == "raise":
@@ -42,6 +46,8 @@ def misbehave(how):
         os._exit(3)
     if how == "hang":
         threading.Event().wait()
+    if how == "lacks":
+        raise LacksToolError
     if how == "import":
         import a_runtime_nobody_has  # noqa: F401
     if how == "noise":

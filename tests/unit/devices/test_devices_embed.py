@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from targets.contract import ALONE, Batching, TokenSequences
-from targets.errors import NonFiniteError, RunnerFailedError
+from targets.errors import DeviceLacksError, NonFiniteError, RunnerFailedError
 
 POISONED = [5, 1000, 6]
 
@@ -104,6 +104,17 @@ def test_a_failed_command_is_an_error_by_name_and_the_runner_goes_on(
     with pytest.raises(RunnerFailedError, match=said):
         runner.embed(TokenSequences.from_lists([POISONED], 1))
     np.testing.assert_allclose(runner.embed(texts), expected(texts), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("lacks", "there is no soldering iron"), ("import", "a_runtime_nobody_has")]
+)
+def test_what_the_device_lacks_is_told_from_what_fails(start, how, said):
+    with pytest.raises(DeviceLacksError, match=said):
+        start(options={"at_load": how})
+    with pytest.raises(RunnerFailedError, match="no such shape") as failed:
+        start(options={"at_load": "raise"})
+    assert not isinstance(failed.value, DeviceLacksError)
 
 
 def test_a_text_beyond_the_limit_is_refused(start):

@@ -38,7 +38,7 @@ from targets.contract import (
     TokenSequences,
     Workload,
 )
-from targets.errors import RunnerCrashedError
+from targets.errors import DeviceLacksError, RunnerCrashedError
 
 DIM = 16
 LOOSE = Policy(min_mean_cosine=0.98, min_p1_cosine=-1.0, min_overlap_at_k=0.0, k=2)
@@ -67,6 +67,7 @@ class Runs:
         noise: relative length of what is added to FP32's embeddings.
         size_bytes: of the artifact.
         crashes: whether its process dies at the start.
+        lacks: what the device does not have, if it needs that.
     """
 
     single_ms: float = 10.0
@@ -74,6 +75,7 @@ class Runs:
     noise: float = 0.0
     size_bytes: int = 100
     crashes: bool = False
+    lacks: str = ""
 
 
 def recipe(name: str, quantizer: str = "none") -> Recipe:
@@ -157,6 +159,8 @@ class Arena:
             effect = self.variants[variant][1]
             found = effect(plan.options["recipe"]) if callable(effect) else effect
             runs = replace(runs, **dict(found))
+        if runs.lacks:
+            raise DeviceLacksError(f"there is no {runs.lacks}", why="for a test")
         if runs.crashes:
             raise RunnerCrashedError("it died", why="for a test")
         return ArenaRunner(self, plan, runs)

@@ -93,6 +93,15 @@ def test_a_way_that_does_not_run_is_failed_by_name(arena):
     assert outcome.chosen.variant == ""
 
 
+def test_a_way_that_needs_what_is_not_there_was_not_run(arena):
+    """The twin of a failure: nothing is broken, and the reason says what would be needed."""
+    outcome = arena({"buckets": ({"length_multiple": 32}, {"lacks": "C++ compiler"})}).hold()
+    dropped = by_name(outcome)["buckets"]
+    assert dropped.status == "dropped"
+    assert dropped.reason.startswith("not run: there is no C++ compiler")
+    assert outcome.chosen.variant == ""
+
+
 @pytest.mark.parametrize(("objective", "way"), [("latency", "alone"), ("throughput", "bulk")])
 def test_the_objective_s_mix_decides_here_too(arena, objective, way):
     variants = {
