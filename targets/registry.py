@@ -33,8 +33,8 @@ BUILT_IN: Mapping[str, str] = {
 }
 """Name → "module:class" of our own targets."""
 LOCAL = "local"
-CUDA = "cuda"
-"""What follows `local:` where this machine's GPU is meant, not an instruction set."""
+LOCAL_CUDA = "local:cuda"
+"""This machine's GPU; what else follows `local:` is an instruction set."""
 EMULATED = "emulated"
 SSH = "ssh"
 
@@ -109,9 +109,9 @@ def describe_targets(device: Device) -> tuple[TargetRow, ...]:
 
 def device_names() -> tuple[str, ...]:
     """Return the names of all devices, without the shorter ones that are also understood."""
-    from targets.devices import capped, cuda, emulated
+    from targets.devices import capped, emulated
 
-    return (LOCAL, cuda.NAME, *capped.device_names(), *emulated.device_names())
+    return (LOCAL, LOCAL_CUDA, *capped.device_names(), *emulated.device_names())
 
 
 def describe_devices() -> tuple[DeviceRow, ...]:
@@ -173,7 +173,7 @@ def open_device(name: str) -> Device:
             why=f"known devices: {', '.join(_nearest(name, device_names()))}",
             hint=f"--device {LOCAL} is this machine, --device {SSH}://user@host another one",
         )
-    if name == f"{LOCAL}:{CUDA}":
+    if name == LOCAL_CUDA:
         from targets.devices.cuda import CudaDevice
 
         return CudaDevice()

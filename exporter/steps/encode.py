@@ -18,7 +18,7 @@ from exporter.steps.execution import Built, Stand
 from exporter.steps.members import built_of, stand_on
 from targets.contract import Batching, FloatArray, Progress, TokenSequences
 from targets.errors import NonFiniteError, UsageError
-from targets.registry import LOCAL, load_target, open_device
+from targets.registry import LOCAL, LOCAL_CUDA, load_target, open_device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def encode_texts(asked: EncodeRequest, reporter: Reporter) -> EncodedTexts:
         raise UsageError("there are no texts", hint="name some, or give - and lines on stdin")
     bundle = open_bundle(asked.bundle)
     section = _section(bundle, asked.target)
-    stand = stand_on(load_target(section.target), open_device(LOCAL), asked.threads)
+    stand = stand_on(load_target(section.target), open_device(_here(section)), asked.threads)
     here = stand.hardware.fingerprint
     if section.hardware is None or section.hardware.fingerprint != here:
         reporter.note(
@@ -81,6 +81,11 @@ def encode_texts(asked: EncodeRequest, reporter: Reporter) -> EncodedTexts:
         space_id=space_id,
         artifact_sha256=built.artifact.files[0].sha256,
     )
+
+
+def _here(section: TargetSection) -> str:
+    """Return this machine's device for an artifact: the GPU for one that was made for it."""
+    return LOCAL_CUDA if section.device == LOCAL_CUDA else LOCAL
 
 
 def _embed(stand: Stand, built: Built, tokens: TokenSequences, progress: Progress) -> FloatArray:

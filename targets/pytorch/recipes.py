@@ -179,7 +179,8 @@ def _why_packed(hardware: Hardware) -> str:
     halved = ", activations keep seven bits" if adds_pairs_with_saturation(hardware) else ""
     return (
         f"torch's own dynamic quantization: weights in int8 per layer{halved}, activations by the "
-        "extremes of their batch, on which embeddings then depend; quantized when it is loaded"
+        "extremes of their batch, on which embeddings then depend; stored in float32 and quantized "
+        "when it is loaded"
     )
 
 
