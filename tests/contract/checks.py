@@ -83,9 +83,7 @@ def check_spec(target: Target) -> None:
     assert "float32" in target.spec.precisions
     assert target.spec.vendor and target.spec.runtime and target.spec.extra
     assert target.spec.max_opset >= 17
-    strange = set(target.spec.architectures) - set(MACHINE_NAMES)
-    if isinstance(target, Preparable):
-        strange -= set(ACCELERATORS)
+    strange = set(target.spec.architectures) - {*MACHINE_NAMES, *ACCELERATORS}
     assert target.spec.architectures and not strange, f"architectures that no device has: {strange}"
     for name in target.spec.distributions:
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name), f"{name} is no distribution's name"
