@@ -116,6 +116,21 @@ def test_the_same_policy_without_that_word_does_not_train(export_by):
     assert "trained for" not in (ran.folder / "reports" / "report.md").read_text("utf-8")
 
 
+def test_what_is_prepared_for_a_gpu_can_be_trained(tiny_model, tiny_texts, shared_cache, tmp_path):
+    calibration, evaluation = tiny_texts
+    flags = ["--model", str(tiny_model), "--calibration", str(calibration)]
+    flags += ["--eval", str(evaluation), "--target", "tensorrt", "--qat", *TRAINING]
+    ran = run_command(flags, tmp_path / "out", shared_cache, tmp_path)
+    assert ran.code in (1, 3), ran.err
+    (section,) = ran.report["targets"]
+    assert section["status"] == "prepared"
+    training = section["quantization"]["training"]
+    assert training["agreement"] > 0.999
+    names = [one["recipe"]["name"] for one in section["candidates"]]
+    assert ("int8-qat" in names) == training["used"]
+    assert "int8" in names
+
+
 def test_texts_of_the_evaluation_are_never_trained_on(train, tiny_texts, tmp_path):
     done = train("--training", str(tiny_texts[1]), "-o", "none.json")
     assert done.returncode == 2
