@@ -14,8 +14,9 @@ from targets.registry import BUILT_IN, open_device
 pytest.importorskip("torchao", reason="pip install 'embedding-exporter[torch]'")
 pytest.importorskip("bitsandbytes", reason="pip install 'embedding-exporter[torch]'")
 
-MIN_COSINE = 0.95
-"""Four-bit weights of layers this small; int8 stays above 0.99."""
+MIN_COSINE = 0.85
+"""Four-bit weights of layers this small: NF4 .866 at worst on a CPU with AVX512-BF16, packed for it
+or not; int8 stays above 0.99. Another model's embeddings are nowhere near (the suite's twin)."""
 
 
 class TestTorch(TargetConformance):

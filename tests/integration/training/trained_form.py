@@ -180,6 +180,7 @@ def train(source: Source, scheme: QdqScheme, folder: Path, *, damage: int) -> Tr
         num_steps=SCHEDULE.num_steps,
         batch_tokens=SCHEDULE.batch_tokens,
         max_length=64,
+        vocabulary=np.zeros(0, np.int64),  # what is learnt is to show on these texts
         seed=SCHEDULE.seed,
     )
     plans = training.run(batches, source.held_out)
