@@ -66,7 +66,7 @@ _PERHAPS = {
 }
 """Operators that multiply by themselves, or through others, which then count instead.
 
-On a CPU bitsandbytes 0.50 widens its integers and multiplies them by `aten::mm` in float32.
+On a CPU without AVX-512 bitsandbytes 0.50 widens its integers and multiplies them by `aten::mm`.
 """
 _FUSED = "triton_"
 """How kernels begin that torch.compile makes for a GPU."""

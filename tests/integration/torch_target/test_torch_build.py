@@ -193,7 +193,9 @@ def test_integers_really_run(bench, artifacts):
 
 
 def test_integers_that_are_widened_are_not_taken_for_integers(bench, artifacts):
-    """bitsandbytes multiplies its int8 in float32 on a CPU; the judge then says so."""
+    """Without AVX-512 bitsandbytes multiplies its int8 in float32; the judge then says so."""
+    import torch
+
     from exporter.judge import judge_precision
     from targets.contract import ExecutedPrecision
 
@@ -206,5 +208,6 @@ def test_integers_that_are_widened_are_not_taken_for_integers(bench, artifacts):
             for op, dtype, count, share in rows
         ]
         verdicts[name] = judge_precision(artifact.recipe, executed).verdict
-    assert verdicts.pop("int8-outliers") == "fail"
+    has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    assert verdicts.pop("int8-outliers") == ("pass" if has_avx512 else "fail")
     assert set(verdicts.values()) == {"pass"}, verdicts
