@@ -96,8 +96,8 @@ def _cpu_recipes_for(hardware: Hardware) -> tuple[Recipe, ...]:
             "bnb_int8",
             GPU_FEATURES,
             f"bitsandbytes' LLM.int8: activations above {OUTLIER_THRESHOLD:g} are multiplied in "
-            "float16, everything else in int8; on a CPU without AVX-512 bitsandbytes widens both to "
-            "float32",
+            "float16, everything else in int8; on a CPU without AVX-512 bitsandbytes "
+            "widens both to float32",
             outlier_threshold=OUTLIER_THRESHOLD,
         ),
         _int4(
