@@ -8,7 +8,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from targets.contract import Availability, Device, Hardware, Target, TargetSpec
+from targets.contract import (
+    Availability,
+    Device,
+    Hardware,
+    Preparable,
+    Target,
+    TargetSpec,
+    hardware_of,
+)
 from targets.hardware.explain import explain_precision, explain_recipe
 from targets.hardware.gpus import GpuProfile, gpu_profiles
 from targets.hardware.precisions import accelerated_precisions
@@ -17,6 +25,7 @@ from targets.hardware.schemes import int8_schemes
 from targets.hardware.tables import CPU_HEADINGS, cpu_row
 from targets.registry import TargetRow
 
+_GPU = "cuda"
 NOMINAL_CORES = 4
 NOMINAL_MEMORY_BYTES = 4 << 30
 """A CPU that is only named has no cores and no memory to count; recipes do not depend on them."""
@@ -39,7 +48,10 @@ def print_targets(rows: Sequence[TargetRow], hardware: Hardware | None) -> None:
 def print_target(target: Target, device: Device) -> None:
     """Print a target's precisions and recipes on a device, each with what backs it."""
     found = target.probe(device)
-    hardware = device.hardware()
+    if isinstance(target, Preparable) and not found.ok:
+        hardware = target.prepared_hardware(())
+    else:
+        hardware = hardware_of(target, device)
     _print_title(target.spec)
     _line(f"device {device.name}: {hardware.model_name} ({hardware.microarchitecture})")
     _print_state(found)
@@ -119,12 +131,14 @@ def _print_state(found: Availability) -> None:
 
 def _print_abilities(target: Target, hardware: Hardware) -> None:
     spec = target.spec
-    if hardware.architecture not in spec.architectures:
+    # what is prepared here is made for a GPU, whichever CPUs can prepare it
+    is_prepared = isinstance(target, Preparable) and hardware.architecture == _GPU
+    if hardware.architecture not in spec.architectures and not is_prepared:
         _line(f"no recipes: made for {', '.join(spec.architectures)}, not {hardware.architecture}")
         return
     console = Console()
     console.print(_precisions(spec, hardware))
-    if "int8" in spec.precisions:
+    if "int8" in spec.precisions and hardware.architecture != _GPU:
         console.print(_schemes(spec, hardware))
     console.print(_recipes(target, hardware))
 

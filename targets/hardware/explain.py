@@ -73,6 +73,8 @@ def explain_precision(hardware: Hardware, precision: Precision, runtime: str = "
         return _explained(precision, found, accelerated=True)
     if precision == "int4":
         return _unexplained(precision, WEIGHTS_ONLY["int4"])
+    if precision == "float32" and hardware.architecture == "cuda":
+        return _unexplained(precision, "the GPU's own float32 units, no tensor cores")
     plain = next((p for p in PLAIN.get(precision, ()) if p.feature in hardware.features), None)
     if plain and precision == "float32":
         return _explained(precision, plain, accelerated=False)

@@ -12,7 +12,7 @@ from targets import registry
 from targets.contract import Availability, Hardware, Recipe, TargetSpec
 from targets.errors import DeviceError, ExitCode
 from targets.hardware.profiles import cpu_profile, cpu_profiles
-from targets.registry import TargetRow
+from targets.registry import TargetRow, load_target, open_device
 
 SPEC = TargetSpec(
     name="toaster",
@@ -205,3 +205,22 @@ def test_the_real_targets_are_printed_for_every_cpu(monkeypatch, capsys):
                 continue
             for recipe in target.candidates(None, hardware):
                 assert cells(text.split("backed by", 1)[1], recipe.name)[1]
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+def test_what_is_prepared_for_a_gpu_is_explained_by_the_gpu(monkeypatch, capsys, name):
+    monkeypatch.setenv("COLUMNS", "200")
+    if load_target(name).probe(open_device("local")).ok:
+        pytest.skip("an NVIDIA GPU and its runtime are here")
+    assert run(["targets", name]) == ExitCode.PASS
+    text = capsys.readouterr().out
+    assert "prepared for sm_" in text
+    assert "tensor core product int8" in text
+    assert not any(word in text for word in ("AMX", "AVX", "VPDP", "U8S8"))
+
+
+def test_a_target_for_cpus_is_explained_by_the_cpu(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(["targets", "openvino"]) == ExitCode.PASS
+    text = capsys.readouterr().out
+    assert "tensor core" not in text and "U8S8" in text
