@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.slow]
 
 NUM_WORDS, NUM_LOUD = 13, 5
 """Loud words' states reach far beyond those of all others."""
+MIN_OVERLAP = 0.94
+"""Per-tensor weights keep .903 to .920 with eight bits (AMX), fewer with seven."""
 EMBEDDINGS = "embeddings.word_embeddings.weight"
 
 
@@ -91,7 +93,7 @@ def export(material, tmp_path, shared_cache, monkeypatch):
     def run(target: str, calibration: Path = material.own) -> Ran:
         flags = ["--model", str(material.model), "--eval", str(material.evaluation)]
         flags += ["--calibration", str(calibration), "--target", target]
-        flags += ["--precision", "int8-static", "--min-overlap", "0.92"]
+        flags += ["--precision", "int8-static", "--min-overlap", str(MIN_OVERLAP)]
         return run_command(flags, tmp_path / "out", shared_cache, tmp_path)
 
     return run
