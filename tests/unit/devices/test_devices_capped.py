@@ -119,7 +119,8 @@ def test_an_unknown_device_lists_capped_ones_too(run_on):
     with pytest.raises(UsageError) as caught:
         open_device("locl:avx2")
     assert "known devices: local:avx2, " in caught.value.why
-    assert device_names()[: 1 + len(CAPS)] == ("local", *(f"local:{name}" for name in CAPS))
+    capped = tuple(f"local:{name}" for name in CAPS)
+    assert device_names()[: 2 + len(CAPS)] == ("local", "local:cuda", *capped)
 
 
 def test_the_runner_is_capped_and_says_that_its_latency_is_relative(run_on, start, monkeypatch):
