@@ -18,6 +18,7 @@ from targets.contract import (
     hardware_of,
 )
 from targets.hardware.explain import explain_precision, explain_recipe
+from targets.hardware.gpu_hardware import ARCHITECTURE as GPU
 from targets.hardware.gpus import GpuProfile, gpu_profiles
 from targets.hardware.precisions import accelerated_precisions
 from targets.hardware.profiles import CpuProfile, cpu_profiles
@@ -25,7 +26,6 @@ from targets.hardware.schemes import int8_schemes
 from targets.hardware.tables import CPU_HEADINGS, cpu_row
 from targets.registry import TargetRow
 
-_GPU = "cuda"
 NOMINAL_CORES = 4
 NOMINAL_MEMORY_BYTES = 4 << 30
 """A CPU that is only named has no cores and no memory to count; recipes do not depend on them."""
@@ -132,13 +132,13 @@ def _print_state(found: Availability) -> None:
 def _print_abilities(target: Target, hardware: Hardware) -> None:
     spec = target.spec
     # what is prepared here is made for a GPU, whichever CPUs can prepare it
-    is_prepared = isinstance(target, Preparable) and hardware.architecture == _GPU
+    is_prepared = isinstance(target, Preparable) and hardware.architecture == GPU
     if hardware.architecture not in spec.architectures and not is_prepared:
         _line(f"no recipes: made for {', '.join(spec.architectures)}, not {hardware.architecture}")
         return
     console = Console()
     console.print(_precisions(spec, hardware))
-    if "int8" in spec.precisions and hardware.architecture != _GPU:
+    if "int8" in spec.precisions and hardware.architecture != GPU:
         console.print(_schemes(spec, hardware))
     console.print(_recipes(target, hardware))
 

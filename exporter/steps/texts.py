@@ -233,18 +233,15 @@ def _build(work: Workspace, spec: EncoderSpec, folder: Path, progress: Progress)
 def _with_labels(settings: Settings, training: TextSet, tokenizer: TextTokenizer) -> TrainingTexts:
     from exporter.source.labels import load_labels
 
-    tokens, label, source = (
-        tokenizer.encode(training.texts),
-        settings.training_labels,
-        training_source(settings),
-    )
-    return TrainingTexts(
-        tokens=tokens,
-        summary=_plain_summary(training, tokens),
-        labels=None
-        if label is None
-        else load_labels(source, training.texts, field=settings.field, label=label),
-    )
+    tokens, labels = tokenizer.encode(training.texts), None
+    if settings.training_labels is not None:
+        labels = load_labels(
+            training_source(settings),
+            training.texts,
+            field=settings.field,
+            label=settings.training_labels,
+        )
+    return TrainingTexts(tokens=tokens, summary=_plain_summary(training, tokens), labels=labels)
 
 
 def _plain_summary(texts: TextSet, tokens: TokenSequences) -> TextsSummary:

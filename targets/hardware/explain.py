@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from targets.contract import Hardware, Precision, Recipe
+from targets.hardware.gpu_hardware import ARCHITECTURE as GPU
 from targets.hardware.precisions import (
     BACKINGS,
     PLAIN,
@@ -73,7 +74,7 @@ def explain_precision(hardware: Hardware, precision: Precision, runtime: str = "
         return _explained(precision, found, accelerated=True)
     if precision == "int4":
         return _unexplained(precision, WEIGHTS_ONLY["int4"])
-    if precision == "float32" and hardware.architecture == "cuda":
+    if precision == "float32" and hardware.architecture == GPU:
         return _unexplained(precision, "the GPU's own float32 units, no tensor cores")
     plain = next((p for p in PLAIN.get(precision, ()) if p.feature in hardware.features), None)
     if plain and precision == "float32":

@@ -68,6 +68,39 @@ def test_the_export_says_what_training_did_and_uses_it_only_where_it_helps(expor
     assert read_report(ran.folder / "reports").targets
 
 
+def write_labelled(path: Path, evaluation: Path, labels: tuple[str, ...]) -> Path:
+    """Write texts that name their class, none of them an evaluation text."""
+    known = set(evaluation.read_text("utf-8").splitlines())
+    kinds = [labels[number % len(labels)] for number in range(200)]
+    rows = [{"text": f"about {kind} number {i}", "kind": kind} for i, kind in enumerate(kinds)]
+    lines = [json.dumps(row) for row in rows if row["text"] not in known]
+    path.write_text("\n".join(lines), "utf-8")
+    return path
+
+
+def test_labels_are_read_and_what_they_tell_is_said(train, tiny_texts, tmp_path):
+    texts = write_labelled(tmp_path / "kinds.jsonl", tiny_texts[1], ("river", "stone", "house"))
+    given = ("--training", str(texts), "--json")
+    labelled = train("-o", "labelled.json", *given, "--training-labels", "kind")
+    assert labelled.returncode == 0, labelled.stderr
+    told = json.loads(labelled.stdout)
+    classes = told["labels"]
+    counts = [classes[f"num_{what}"] for what in ("classes", "labelled", "held_out")]
+    assert counts == [3, 180, 20]
+    assert 1 / 3 < classes["accuracy_fp32"] <= 1.0
+    plain = json.loads(train("-o", "plain.json", *given).stdout)
+    assert plain["labels"] is None
+    assert plain["curve"][1] != told["curve"][1], "another training: its batches and loss differ"
+
+
+def test_labels_that_are_not_there_end_clearly(train, tiny_texts, tmp_path):
+    texts = write_labelled(tmp_path / "kinds.jsonl", tiny_texts[1], ("river", "stone"))
+    done = train("--training", str(texts), "--training-labels", "sort", "-o", "none.json")
+    assert done.returncode == 2, done.stderr
+    assert 'no field "sort"' in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "none.json").exists()
+
+
 NOTHING_PASSES = "[policy]\nmin_mean_cosine = 0.999999\n"
 """Float32 keeps this, no rounding to eight bits does."""
 

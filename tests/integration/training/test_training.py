@@ -11,9 +11,10 @@ import pytest
 from contract.tiny_plans import calibrated_table
 from tiny_models import BERT, build
 
+from exporter.optimize.label_margins import Centres, make_centres
 from exporter.optimize.probe import drift, embed_graph
 from exporter.optimize.student import Student, build_student
-from exporter.optimize.training import Schedule, Training
+from exporter.optimize.training import MARGIN_WEIGHT, Schedule, Training
 from exporter.optimize.training_batches import TrainingBatch, make_batches
 from exporter.optimize.training_checkpoint import load_checkpoint, save_checkpoint
 from exporter.source.encoder import LoadedEncoder, load_encoder, pad_batch
@@ -68,13 +69,14 @@ class Case:
         with torch.no_grad():
             return module(*self.inputs(texts))[1].numpy()
 
-    def training(self, schedule: Schedule = SCHEDULE) -> Training:
+    def training(self, schedule: Schedule = SCHEDULE, **given: Centres) -> Training:
         return Training(
             self.student(),
             self.encoder.module,
             schedule=schedule,
             inputs=self.inputs,
             embed=self.embed,
+            **given,
         )
 
     def batches(self, schedule: Schedule = SCHEDULE) -> list[TrainingBatch]:
@@ -169,6 +171,39 @@ def test_the_source_is_left_as_it_was(case, trained):
     again = load_encoder(case.encoder.spec)
     for one, other in zip(case.encoder.module.parameters(), again.module.parameters(), strict=True):
         assert np.array_equal(one.detach().numpy(), other.detach().numpy())
+
+
+def test_margins_between_classes_are_part_of_the_loss(case):
+    """Centres that FP32 is right about and the student is not: the step's loss says so."""
+    texts, number = case.texts, len(case.texts)
+    rows = case.embed(case.encoder.module, texts)
+    student = case.embed(case.student().module, texts)
+    axis = (rows - student).mean(axis=0)
+    classes = (rows @ axis > np.median(rows @ axis)).astype(np.int64)
+    centres = make_centres(rows, classes, 2)
+    batch = TrainingBatch(tokens=texts, classes=classes)
+    nobody = TrainingBatch(tokens=texts, classes=np.full(number, -1, np.int64))
+    losses = {}
+    for name, seen in (("classes", batch), ("nobody's", nobody)):
+        training = case.training(centres=centres)
+        training.run([seen], case.held_out)
+        losses[name] = training.state.curve[-1].loss
+    lost = float(centres.lost_margin(*(unit(one) for one in (student, rows)), as_tensor(classes)))
+    assert lost > 0.0
+    assert losses["classes"] - losses["nobody's"] == pytest.approx(MARGIN_WEIGHT * lost, rel=0.02)
+
+
+def unit(rows: FloatArray) -> object:
+    from torch import from_numpy
+    from torch.nn.functional import normalize
+
+    return normalize(from_numpy(rows), dim=1)
+
+
+def as_tensor(values: np.ndarray) -> object:
+    import torch
+
+    return torch.from_numpy(values)
 
 
 class StoppedError(Exception):

@@ -7,11 +7,13 @@ from exporter.values import (
     CandidateResult,
     Compatibility,
     CompatibilityCell,
+    CurvePoint,
     EncoderSpec,
     Estimate,
     ExportRecord,
     Fidelity,
     LabelMetric,
+    LabelsSummary,
     Latency,
     LayerSensitivity,
     LengthSlice,
@@ -24,8 +26,10 @@ from exporter.values import (
     ShippedFile,
     SpaceMember,
     Stability,
+    TableSensitivity,
     TargetResult,
     TextsSummary,
+    TrainingSummary,
     VariantResult,
     WorstText,
 )
@@ -390,6 +394,38 @@ QUANTIZATION = QuantizationSummary(
             ),
             ((f"encoder.layer.{number}.output.dense",), 2e-4 / (number + 1), 1 / 7 - 0.06),
         )
+    ),
+)
+
+FULL_QUANTIZATION = replace(
+    QUANTIZATION,
+    tables=(
+        TableSensitivity(
+            precision="int8", drift=3.4e-5, num_bytes=11_842_536, float_bytes=46_881_792
+        ),
+    ),
+    training=TrainingSummary(
+        texts="questions",
+        num_texts=900,
+        num_held_out=100,
+        num_steps=50,
+        batch_tokens=512,
+        curve=(
+            CurvePoint(step=0, loss=0.0, drift=0.0012),
+            CurvePoint(step=50, loss=0.003, drift=0.0008),
+        ),
+        drift_before=0.0012,
+        drift_after=0.0008,
+        agreement=0.9997,
+        used=True,
+        labels=LabelsSummary(
+            num_classes=77,
+            num_labelled=880,
+            num_held_out=98,
+            accuracy_fp32=0.9,
+            accuracy_before=0.8,
+            accuracy_after=0.85,
+        ),
     ),
 )
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deliver_records import CASES, HOSTILE, QUANTIZATION, RIGHT_TO_LEFT
+from deliver_records import CASES, FULL_QUANTIZATION, HOSTILE, QUANTIZATION, RIGHT_TO_LEFT
 from markdown_it import MarkdownIt
 
 from exporter.deliver.report import document_of, parse_report, plots_of, to_json, to_markdown
@@ -164,3 +164,15 @@ def test_attention_in_int8_is_told_with_what_it_was_compared_with():
     assert f"{line}; others: minmax 3.9e-3\n" in section((mse, minmax))
     assert f"{line}\n" in section((mse,))
     assert "attention in int8" not in section(())
+
+
+def test_tables_stand_among_layers_and_classes_beside_training():
+    text = quantization_section(FULL_QUANTIZATION, "one")
+    (row,) = (line for line in text.splitlines() if "embedding tables in int8" in line)
+    assert "11.8 MB for 46.9 MB" in row and "3.4e-5" in row
+    (line,) = (line for line in text.splitlines() if "trained for 50 steps" in line)
+    assert (
+        "nearest of 77 class centres right for 85.0 % of 98, 80.0 % before, 90.0 % in FP32" in line
+    )
+    bare = quantization_section(QUANTIZATION, "one")
+    assert "embedding tables" not in bare and "class centres" not in bare

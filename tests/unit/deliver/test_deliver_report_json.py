@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from deliver_records import (
     CASES,
+    FULL_QUANTIZATION,
     HOSTILE_RECORD,
     INCONCLUSIVE,
     NOT_RUN,
@@ -262,6 +263,15 @@ def test_how_static_int8_was_found_is_read_as_it_was_written(tmp_path):
     write_reports(RECORD, tmp_path)
     assert read_report(tmp_path).targets[0].quantization == QUANTIZATION
     assert plain(NOT_RUN)["targets"][0]["quantization"] is None
+
+
+def test_tables_training_and_classes_are_in_all_forms_of_the_report(tmp_path):
+    target = replace(RECORD.targets[0], quantization=FULL_QUANTIZATION)
+    write_reports(replace(RECORD, targets=(target,)), tmp_path)
+    assert read_report(tmp_path).targets[0].quantization == FULL_QUANTIZATION
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "embedding tables in int8 (11.8 MB for 46.9 MB)" in page
+    assert "nearest of 77 class centres right for 85.0 %" in page
 
 
 def test_plots_are_written_beside_the_report_and_from_it_alone(tmp_path):
