@@ -183,8 +183,9 @@ class _Layout:
             box=SIMPLE_HEAD,
             pad_edge=False,
             show_edge=False,
+            collapse_padding=True,
         )
-        table.add_column("recipe", overflow="fold", min_width=16)
+        table.add_column("recipe", overflow="fold", min_width=20)  # int8-attention-float
         figures_of = ("size", "mean\ncosine", _overlap_header(target.candidates))
         for header in figures_of:
             table.add_column(header, justify="right", no_wrap=True)
