@@ -13,6 +13,7 @@ from exporter.deliver.cache import Cache, default_root, temporary_cache
 from exporter.judge import Policy
 from exporter.progress import Reporter
 from exporter.source.resolve import resolve_encoder
+from exporter.steps.ahead import Wait, embedded_ahead
 from exporter.steps.assemble import Shipment, make_record, write_bundle
 from exporter.steps.attention import as_asked, require_targets
 from exporter.steps.building import Ingredients, require_two_steps
@@ -35,6 +36,7 @@ from exporter.steps.untimed import choose_untimed
 from exporter.steps.workspace import Workspace
 from exporter.values import ExportRecord, TargetResult
 from targets.errors import ExporterError
+from targets.hardware.detect import usable_cores
 from targets.registry import LOCAL, open_device
 
 
@@ -66,10 +68,12 @@ def run_export(settings: Settings, reporter: Reporter, command: str) -> ExportRe
             reporter.note(warning)
         texts = prepare_texts(work, spec)
         source = Source(work, spec)
-        graph = source.graph(texts.calibration)
-        turns = Turns()
-        export = partial(_export_to, work, source, graph, texts, turns, len(stands.ready) > 1)
-        shipments = run_stands(stands.ready, export, turns)
+        num_cores = settings.threads or usable_cores()
+        with embedded_ahead(source, texts.calibration, texts.evaluations, num_cores) as embedded:
+            graph = source.graph(texts.calibration)
+            turns, in_company = Turns(), len(stands.ready) > 1
+            export = partial(_export_to, work, source, graph, texts, turns, in_company, embedded)
+            shipments = run_stands(stands.ready, export, turns)
         results = (*(shipment.result for shipment in shipments), *stands.not_run)
         record = make_record(work, spec, graph, texts, results, command)
         record = with_compatibility(work, record, source, texts.test, stands.ready, shipments)
@@ -94,11 +98,12 @@ def _export_to(
     texts: Texts,
     turns: Turns,
     in_company: bool,
+    embedded: Wait,
     stand: Stand,
 ) -> Shipment:
     """Choose on dev, certify on test; in company of others, one's failure is its own."""
     try:
-        return _tournament(work, stand, source, graph, texts, turns)
+        return _tournament(work, stand, source, graph, texts, turns, embedded)
     except ExporterError as error:
         if not in_company:
             raise
@@ -114,16 +119,20 @@ def _export_to(
 
 
 def _tournament(
-    work: Workspace, stand: Stand, source: Source, graph: Graph, texts: Texts, turns: Turns
+    work: Workspace,
+    stand: Stand,
+    source: Source,
+    graph: Graph,
+    texts: Texts,
+    turns: Turns,
+    embedded: Wait,
 ) -> Shipment:
     with turns.here():
         offered = stand.target.candidates(graph.artifact, stand.hardware)
         recipes = as_asked(work.settings, stand.target, offered, graph.artifact)
-        dev_reference = source.reference(texts.dev) if texts.dev is not None else None
-        test_reference = source.reference(texts.test)
         model = source.model() if stand.target.spec.needs_source else None
         given = Ingredients(graph=graph.artifact, calibration=texts.calibration, source=model)
-        with compiled_meanwhile(work, stand, given, recipes):
+        with compiled_meanwhile(work, stand, given, recipes, after=embedded):
             quantization = quantize_layers(
                 work,
                 source.spec,
@@ -133,6 +142,9 @@ def _tournament(
                 stand.hardware,
                 only_backed=stand.measures_latency and not stand.prepares,
             )
+        embedded()
+        dev_reference = source.reference(texts.dev) if texts.dev is not None else None
+        test_reference = source.reference(texts.test)
         train = partial(with_training, work, source, graph.artifact, texts)
         quantization = trained_if_asked(work, source, graph.artifact, texts, stand, quantization)
     hold = partial(

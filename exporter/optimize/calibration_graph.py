@@ -253,6 +253,8 @@ def _open(model: onnx.ModelProto, graph: OnnxArtifact, num_threads: int | None) 
     # Both remember every shape they meet: memory would grow with the lengths of the texts.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
+    # Compilers work on the same cores meanwhile; waiting threads must not burn them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry(_EXTERNAL_FOLDER, str(graph.path.parent))
     try:
         return ort.InferenceSession(

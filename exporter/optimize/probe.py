@@ -226,6 +226,8 @@ def _open(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.log_severity_level = 3
+    # Compilers work on the same cores meanwhile; waiting threads must not burn them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, value in (entries or {}).items():
         options.add_session_config_entry(name, value)
     return onnxruntime.InferenceSession(

@@ -6,7 +6,7 @@ put into the cache; the tournament finds it there, and says of a failure what th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
@@ -23,7 +23,11 @@ from targets.hardware.precisions import is_backed
 
 @contextmanager
 def compiled_meanwhile(
-    work: Workspace, stand: Stand, given: Ingredients, recipes: Sequence[Recipe]
+    work: Workspace,
+    stand: Stand,
+    given: Ingredients,
+    recipes: Sequence[Recipe],
+    after: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
     """Compile in the background for as long as the body takes, and until all is compiled.
 
@@ -32,6 +36,7 @@ def compiled_meanwhile(
         stand: where the artifacts will run.
         given: what they are made of.
         recipes: the target's candidates; those made of calibrated layers are passed over.
+        after: waits for what keeps the other core busy.
     """
     settings = work.settings
     waiting = [
@@ -55,6 +60,7 @@ def compiled_meanwhile(
     ):
 
         def build(recipe: Recipe) -> None:
+            after()
             with suppress(ExporterError):
                 build_artifact(work, stand, given, recipe, compile_)
 

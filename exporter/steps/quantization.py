@@ -77,7 +77,7 @@ class Quantization:
         recipes: all of the target's, the static ones as the user wants them, with mixed ones.
         plans: scheme → file with the int8 forms of all linear layers.
         summary: how they were found, for the report; None where no recipe needs them.
-        superseded: recipes that are not worth building beside these.
+        superseded: recipes that are worth building only where these fail.
     """
 
     recipes: tuple[Recipe, ...]
@@ -85,21 +85,26 @@ class Quantization:
     summary: QuantizationSummary | None = None
     superseded: tuple[Recipe, ...] = ()
 
+    def with_superseded(self) -> Quantization:
+        """Return all recipes as ones that are worth building."""
+        return replace(self, recipes=(*self.recipes, *self.superseded), superseded=())
+
     def plans_of(self, recipe: Recipe) -> Path | None:
         """Return the file that a recipe is compiled from, if it is made of plans."""
         return self.plans[recipe.scheme] if recipe.quantizer == "qdq" and recipe.scheme else None
 
 
 def is_superseded(recipe: Recipe) -> bool:
-    """Say whether the static recipes leave no more work in float, and lose less.
+    """Say whether the static recipes do the same work as fast, and lose less (docs/openvino.md).
 
-    NNCF's forms that keep layers in float: with all last layers of feed-forward blocks they keep a
-    third of all products there, and measured layer by layer these are no longer the ones that cost
-    most; with attention alone they are `int8-static` with ranges that lose more.
+    NNCF's forms. Those that keep layers in float keep some that are not the ones that cost most.
+    The one that keeps none has the products inside attention in int8 besides, which gains where
+    the other way is float32, not where it is half precision in fused kernels. Each takes as long to
+    build as all that is calibrated here, so they come in only where no static recipe keeps its
+    promises.
     """
-    return recipe.quantizer == "nncf_ptq" and any(
-        one.precision != "int8" for one in recipe.overrides
-    )
+    keeps_float = any(one.precision != "int8" for one in recipe.overrides)
+    return recipe.quantizer == "nncf_ptq" and (keeps_float or recipe.float_precision != "float32")
 
 
 def quantize_layers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,14 @@ from exporter.source.modules import transformer_folder
 from exporter.steps.texts import TokenizedEvaluation
 from exporter.steps.workspace import Workspace, tool_versions
 from exporter.values import EncoderSpec, EvaluationEmbeddings, ParityReport
-from targets.contract import OnnxArtifact, Progress, SourceModel, TokenSequences
+from targets.contract import FloatArray, OnnxArtifact, Progress, SourceModel, TokenSequences
 from targets.hashing import sha256_file, sha256_json
 
 if TYPE_CHECKING:
     from exporter.source.encoder import LoadedEncoder
+
+Embed = Callable[[TokenSequences, Progress], FloatArray]
+"""Texts → rows in their order, shape [num_texts, dim], float32; told of the texts done, of all."""
 
 _TOOLS = ("torch", "transformers", "sentence-transformers", "onnx", "onnxscript")
 _GRAPH_FILE = "model.onnx"
@@ -86,11 +90,20 @@ class Source:
             (folder / "parity.json").write_bytes(dump_json(parity))
             (folder / "artifact.json").write_bytes(dump_json(artifact))
 
-        parts = (*self._identity, parity_tokens.sha256)
         folder = self._work.cached(
-            "graph", "export to ONNX, check parity with PyTorch", parts, build
+            "graph",
+            "export to ONNX, check parity with PyTorch",
+            self._graph_parts(parity_tokens),
+            build,
         )
         return _load_graph(folder)
+
+    def lacks_graph(self, parity_tokens: TokenSequences) -> bool:
+        """Say whether `graph` would have to export."""
+        return self._work.lacks("graph", self._graph_parts(parity_tokens))
+
+    def _graph_parts(self, parity_tokens: TokenSequences) -> tuple[object, ...]:
+        return (*self._identity, parity_tokens.sha256)
 
     def model(self) -> SourceModel:
         """Return the PyTorch model's files, for targets that are made from it.
@@ -112,28 +125,48 @@ class Source:
             trust_remote_code=self.spec.trust_remote_code,
         )
 
-    def reference(self, evaluation: TokenizedEvaluation) -> EvaluationEmbeddings:
-        """Embed an evaluation set with the FP32 model in PyTorch."""
+    def reference(
+        self, evaluation: TokenizedEvaluation, embed: Embed | None = None
+    ) -> EvaluationEmbeddings:
+        """Embed an evaluation set with the FP32 model in PyTorch.
+
+        Args:
+            evaluation: the texts.
+            embed: does it in place of the model in this process.
+
+        Raises:
+            ModelError, NonFiniteError: see `exporter.source.encoder`, or what `embed` raises.
+        """
 
         def build(folder: Path, progress: Progress) -> None:
             total = len(evaluation.queries) + len(evaluation.documents)
             done = 0
             for name in ("queries", "documents"):
                 tokens: TokenSequences = getattr(evaluation, name)
-                rows = self.encoder.embed(
-                    tokens, progress=lambda n, _=None, base=done: progress(base + n, total)
+                rows = (embed or self._embed)(
+                    tokens, lambda n, _=None, base=done: progress(base + n, total)
                 )
                 np.save(folder / f"{name}.npy", rows, allow_pickle=False)
                 done += len(tokens)
+                progress(done, total)
 
         texts = evaluation.texts
-        parts = (*self._identity, evaluation.queries.sha256, evaluation.documents.sha256)
         title = f"embed {texts.name} ({texts.split}) in PyTorch FP32"
-        folder = self._work.cached("reference", title, parts, build)
+        folder = self._work.cached("reference", title, self._reference_parts(evaluation), build)
         return EvaluationEmbeddings(
             queries=np.load(folder / "queries.npy", allow_pickle=False),
             documents=np.load(folder / "documents.npy", allow_pickle=False),
         )
+
+    def lacks_reference(self, evaluation: TokenizedEvaluation) -> bool:
+        """Say whether `reference` would have to embed."""
+        return self._work.lacks("reference", self._reference_parts(evaluation))
+
+    def _reference_parts(self, evaluation: TokenizedEvaluation) -> tuple[object, ...]:
+        return (*self._identity, evaluation.queries.sha256, evaluation.documents.sha256)
+
+    def _embed(self, tokens: TokenSequences, progress: Progress) -> FloatArray:
+        return self.encoder.embed(tokens, progress=progress)
 
 
 def _load_graph(folder: Path) -> Graph:

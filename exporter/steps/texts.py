@@ -83,6 +83,11 @@ class Texts:
     workload_summary: TextsSummary | None = None
     training: TrainingTexts | None = None
 
+    @property
+    def evaluations(self) -> tuple[TokenizedEvaluation, ...]:
+        """All that is embedded and judged: dev where something is chosen, and test."""
+        return (self.test,) if self.dev is None else (self.dev, self.test)
+
 
 def prepare_texts(work: Workspace, spec: EncoderSpec) -> Texts:
     """Read, split, prove disjoint and tokenize; cached by the content of what is read.

@@ -47,11 +47,20 @@ def hold_tournament(
         CompileError, DeviceError, NonFiniteError: of the baseline or of a forced recipe.
         ConfigError: the forced recipe does not exist on this device.
     """
+    return _hold(contest, recipes, dev_reference, contest.budget())
+
+
+def _hold(
+    contest: Contest,
+    recipes: Sequence[Recipe],
+    dev_reference: EvaluationEmbeddings | None,
+    budget: SearchBudget,
+) -> Outcome:
     precision = contest.work.settings.precision
     forced = None if precision == "auto" else precision
     unbacked = [] if forced else [r for r in recipes if not is_backed(r, contest.stand.hardware)]
     taking_part = select_recipes([r for r in recipes if r not in unbacked], precision)
-    baseline, budget = taking_part[0].name, contest.budget()
+    baseline = taking_part[0].name
     must_work = {baseline, forced}
     spared = always_tried(taking_part) if forced is None else {r.name for r in taking_part}
     built, results = _build_all(contest, taking_part, must_work, spared, budget)
@@ -64,6 +73,10 @@ def hold_tournament(
         budget=budget,
     )
     results = judge_all(contest, results, candidates, dev_reference)
+    if contest.quantization.superseded and _static_lose_too_much(results):
+        everything = contest.quantization.with_superseded()
+        again = replace(contest, quantization=everything)
+        return _hold(again, everything.recipes, dev_reference, budget)
     final = {} if forced else _final(contest, results, built, heat)
     unbuilt = [*map(not_backed, unbacked), *map(_superseded, contest.quantization.superseded)]
     settled = _settle(contest, [*results, *unbuilt], heat, final, forced)
@@ -149,8 +162,15 @@ def not_backed(recipe: Recipe) -> CandidateResult:
     return CandidateResult(recipe=recipe, status="dropped", reason=reason)
 
 
+def _static_lose_too_much(results: Sequence[CandidateResult]) -> bool:
+    """Say whether static recipes were built or judged in vain, and none keeps the quality."""
+    static = [one for one in results if one.recipe.quantizer == "qdq"]
+    in_vain = [one for one in static if one.status == "failed" or one.checks]
+    return bool(in_vain) and all(one.status != "eligible" for one in static)
+
+
 def _superseded(recipe: Recipe) -> CandidateResult:
-    reason = "not built: the static recipes keep no more work in float, and lose less; "
+    reason = "not built: the static recipes do the same work as fast, and lose less; "
     reason += f"--precision {recipe.name} forces it"
     return CandidateResult(recipe=recipe, status="dropped", reason=reason)
 

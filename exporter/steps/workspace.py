@@ -75,10 +75,18 @@ class Workspace:
             parts: everything the result depends on (the program's own code is added).
             build: writes the result into the empty folder that it is given.
         """
-        key = key_of(code_fingerprint(), *parts)
+        key = _key_of(parts)
         found = self.cache.entry(stage, key)
         if found is not None:
             self.made_utc[title] = self.cache.created_utc(found)
             return found
         with self.step(stage, title) as progress:
             return self.cache.build(stage, key, lambda folder: build(folder, progress))
+
+    def lacks(self, stage: str, parts: tuple[object, ...]) -> bool:
+        """Say whether `cached` would have to build the entry; arguments as there."""
+        return self.cache.entry(stage, _key_of(parts)) is None
+
+
+def _key_of(parts: tuple[object, ...]) -> str:
+    return key_of(code_fingerprint(), *parts)

@@ -64,21 +64,22 @@ class _Layer:
 
     high, low: shape [channels], how far values go above and below zero.
     square: shape [channels], mean of squares. weight: shape [out, channels].
+    power: shape [channels], sum of the weight's squares over outputs.
     """
 
     high: Floats
     low: Floats
     square: Floats
     weight: Floats
+    power: Floats
     symmetric: bool
 
     def expect(self, divisor: Floats) -> Expected:
         high, low = (self.high / divisor).max(), (self.low / divisor).max()
         span = 2.0 * max(high, low) if self.symmetric else high + low
-        power = np.square(self.weight).sum(axis=0)
         steps = np.abs(self.weight * divisor).max(axis=1) / WEIGHT_STEPS
         return Expected(
-            activations=float((span / ACTIVATION_STEPS) ** 2 / 12 * (power @ divisor**2)),
+            activations=float((span / ACTIVATION_STEPS) ** 2 / 12 * (self.power @ divisor**2)),
             weights=float(np.square(steps).sum() / 12 * (self.square / divisor**2).sum()),
         )
 
@@ -154,6 +155,7 @@ def _layer(statistics: TensorStatistics, weight: NDArray[np.float32], symmetric:
         low=low + _TINY * widest,
         square=square + _TINY * widest**2,
         weight=weight.astype(np.float64),
+        power=np.square(weight.astype(np.float64)).sum(axis=0),
         symmetric=symmetric,
     )
 
@@ -207,7 +209,7 @@ def _slope(layer: _Layer, rows: _Rows, log: Floats, norm: float) -> Floats:
     """Return the gradient of log E with respect to the logarithm of the divisors."""
     divisor = np.exp(log)
     span, span_slope = _span(layer, divisor, norm)
-    power = np.square(layer.weight).sum(axis=0) * divisor**2
+    power = layer.power * divisor**2
     e_x = span**2 * power.sum() / (12 * ACTIVATION_STEPS**2)
     d_x = e_x * (2 * span_slope / span + 2 * power / power.sum())
 

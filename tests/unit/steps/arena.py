@@ -31,6 +31,7 @@ from targets.contract import (
     CompileRequest,
     Hardware,
     OnnxArtifact,
+    Quantizer,
     Recipe,
     RunPlan,
     RuntimeVariant,
@@ -98,6 +99,8 @@ class Arena:
             quantized.
         variants: variant name → changes of its plan with how it changes the run of any recipe,
             or of the one whose name is given.
+        quantizers: recipe name → what makes it, where that is not NNCF.
+        superseded: names of recipes that come in only where static ones fail.
     """
 
     folder: Path
@@ -105,6 +108,8 @@ class Arena:
     variants: Mapping[str, tuple[Mapping[str, object], Effect]] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
     policy: Policy = LOOSE
+    quantizers: Mapping[str, Quantizer] = field(default_factory=dict)
+    superseded: tuple[str, ...] = ()
     workload: TokenSequences | None = None
     turns: Turns = field(default_factory=Turns)
     num_queries: int = 30
@@ -169,7 +174,7 @@ class Arena:
 
     def hold(self) -> Outcome:
         """Hold the tournament."""
-        recipes = [recipe(n, "nncf_ptq" if "int8" in n else "none") for n in self.table]
+        recipes = [self._recipe(name) for name in self.table if name not in self.superseded]
         with Bench(self._work(), self._stand()) as bench:
             contest = self.contest(bench)
             reference = embeddings_of(contest.choosing)
@@ -183,9 +188,20 @@ class Arena:
             bench=bench,
             graph=GRAPH,
             texts=make_texts(self.num_queries, self.workload),
-            quantization=Quantization(recipes=(), plans={}),
+            quantization=self._quantization(),
             policy=self.policy,
             turns=self.turns,
+        )
+
+    def _recipe(self, name: str) -> Recipe:
+        usual: Quantizer = "nncf_ptq" if "int8" in name else "none"
+        return recipe(name, self.quantizers.get(name, usual))
+
+    def _quantization(self) -> Quantization:
+        return Quantization(
+            recipes=tuple(self._recipe(one) for one in self.table if one not in self.superseded),
+            plans={},
+            superseded=tuple(map(self._recipe, self.superseded)),
         )
 
     def _work(self) -> Workspace:

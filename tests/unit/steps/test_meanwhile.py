@@ -12,19 +12,14 @@ from arena import GRAPH, Arena, Runs, make_texts, recipe
 from exporter.steps import meanwhile
 from exporter.steps.building import Ingredients
 from exporter.steps.meanwhile import compiled_meanwhile
-from targets.contract import LayerOverride
 from targets.errors import CompileError
-from targets.quantization.layers import FFN_DOWN
 
 LONG_S = 20.0
 RECIPES = (
     recipe("float32"),
     recipe("int8-slow", "nncf_ptq"),
     recipe("int8-static", "qdq"),
-    replace(
-        recipe("int8-mixed", "nncf_ptq"),
-        overrides=(LayerOverride(pattern=FFN_DOWN, precision="float32"),),
-    ),
+    replace(recipe("int8", "nncf_ptq"), float_precision="bfloat16"),
     replace(recipe("bfloat16"), requires=("a feature that nobody has",)),
 )
 
@@ -49,6 +44,17 @@ def test_what_needs_no_table_is_compiled_the_longest_first(scene):
     arena, surroundings = scene()
     with compiled_meanwhile(*surroundings, RECIPES):
         pass
+    assert arena.compiled == ["int8-slow", "float32"]
+
+
+def test_it_waits_for_what_keeps_the_core_busy(scene):
+    arena, surroundings = scene()
+    compiled_before = []
+    with compiled_meanwhile(
+        *surroundings, RECIPES, after=lambda: compiled_before.append(list(arena.compiled))
+    ):
+        pass
+    assert compiled_before[0] == [], "compiled without waiting"
     assert arena.compiled == ["int8-slow", "float32"]
 
 

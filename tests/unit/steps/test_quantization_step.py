@@ -221,7 +221,7 @@ def test_what_does_not_go_together_is_refused(quantized) -> None:
 
 def test_a_float_layer_reaches_every_int8_recipe_that_can_keep_it(quantized) -> None:
     found = quantized(layer_precision=["*.0.output.dense=float32"])
-    recipes = by_name(found)
+    recipes = by_name(found.with_superseded())
     for name in ("int8", "int8-static"):
         assert overrides(recipes[name])[-1] == ("*.0.output.dense", "float32"), name
     assert overrides(recipes["float32"]) == []
@@ -232,7 +232,7 @@ def test_a_float_layer_reaches_every_int8_recipe_that_can_keep_it(quantized) -> 
 def test_an_int8_layer_drops_nncf_s_recipes(quantized) -> None:
     """NNCF is told what to leave out, not what to take in."""
     found = quantized(layer_precision=["ffn.down=int8"])
-    kinds = {recipe.quantizer for recipe in found.recipes}
+    kinds = {recipe.quantizer for recipe in found.with_superseded().recipes}
     assert kinds == {"none", "qdq"}
     mixed = [one for one in found.recipes if one.name.startswith("int8-static-")]
     for recipe in (*mixed, by_name(found)["int8-static"]):
@@ -291,17 +291,27 @@ def test_without_static_recipes_there_is_nothing_to_do(quantized, graph, cache) 
     assert steps.titles == []
 
 
-def test_only_nncf_forms_that_keep_layers_in_float_are_superseded():
-    by_nncf = {"quantizer": "nncf_ptq", "precision": "int8", "float_precision": "float32"}
+def test_nncf_forms_are_superseded_where_int8_attention_gains_nothing():
+    by_nncf = {"quantizer": "nncf_ptq", "precision": "int8"}
     ends = LayerOverride(pattern="ffn.down", precision="float32")
     attention = LayerOverride(pattern="attention.matmul", precision="float32")
-    mixed = Recipe(name="m", overrides=(attention, ends), why="", **by_nncf)
+    plain = Recipe(name="m", float_precision="float32", why="", **by_nncf)
+    mixed = replace(plain, overrides=(attention, ends))
     assert is_superseded(mixed)
     assert is_superseded(replace(mixed, overrides=(attention,)))
-    assert not is_superseded(replace(mixed, overrides=()))
+    assert is_superseded(replace(plain, float_precision="bfloat16"))
+    assert not is_superseded(plain)
     assert not is_superseded(replace(mixed, quantizer="qdq"))
     taken_back = LayerOverride(pattern="ffn.down", precision="int8")
-    assert not is_superseded(replace(mixed, overrides=(taken_back,)))
+    assert not is_superseded(replace(plain, overrides=(taken_back,)))
+
+
+def test_superseded_recipes_come_back(quantized) -> None:
+    found = quantized()
+    everything = found.with_superseded()
+    assert set(everything.recipes) == {*found.recipes, *found.superseded}
+    assert everything.superseded == ()
+    assert everything.recipes[: len(found.recipes)] == found.recipes
 
 
 def test_another_float_precision_is_taken_for_all_that_is_not_int8(quantized) -> None:

@@ -202,6 +202,42 @@ def test_a_forced_recipe_knows_no_budget(arena):
 # ----------------------------------------------------------------------------- the front
 
 
+# ------------------------------------------------------------ recipes that wait for a failure
+
+
+WAITING = {
+    "quantizers": {"int8-mixed": "qdq", "int8-weights": "nncf_weight_only"},
+    "superseded": ("int8",),
+}
+
+
+def test_a_superseded_recipe_is_not_built_while_a_static_one_keeps_the_quality(arena):
+    held = arena(**WAITING)
+    outcome = held.hold()
+    assert "int8" not in held.compiled
+    assert "lose less" in reasons(outcome)["int8"]
+    assert next(one for one in outcome.candidates if one.recipe.name == "int8").status == "dropped"
+
+
+def test_it_comes_in_where_every_static_recipe_loses_too_much(arena):
+    held = arena(with_runs(int8_mixed={"noise": FAR}), **WAITING)
+    outcome = held.hold()
+    assert held.compiled.count("int8") == 1
+    assert held.compiled.count("float32") == 1, "what was built is not built again"
+    assert sorted(reasons(outcome)) == sorted(TABLE)
+    latency = arena(
+        with_runs(int8_mixed={"noise": FAR}), settings={"objective": "latency"}, **WAITING
+    ).hold()
+    assert chosen(latency) == "int8"
+
+
+def test_a_static_recipe_that_is_too_slow_to_be_judged_calls_for_nothing(arena):
+    slow = with_runs(int8_mixed={"single_ms": 40, "batched_ms": 400})
+    held = arena(slow, **WAITING)
+    held.hold()
+    assert "int8" not in held.compiled
+
+
 def test_the_front_and_who_is_dominated(arena):
     table = with_runs(
         bfloat16={"single_ms": 5, "batched_ms": 50, "noise": 0.02},

@@ -1,0 +1,91 @@
+"""FP32's embeddings of the evaluation, made by a second process while the graph is exported.
+
+Tracing keeps one core busy. What is embedded here is only put into the cache; who needs it finds
+it there, and says of a failure what there is to say.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.deliver.codec import dump_json, load_json
+from exporter.steps.source import Source
+from exporter.steps.texts import TokenizedEvaluation
+from exporter.steps.workers import Worker, WorkerDiedError, block_interrupts, end_children
+from exporter.values import EncoderSpec
+from targets.contract import FloatArray, Progress, TokenSequences
+from targets.errors import ExporterError
+
+if TYPE_CHECKING:
+    from exporter.source.encoder import LoadedEncoder
+
+Wait = Callable[[], None]
+
+
+@contextmanager
+def embedded_ahead(
+    source: Source,
+    parity_tokens: TokenSequences,
+    evaluations: Sequence[TokenizedEvaluation],
+    num_cores: int,
+) -> Iterator[Wait]:
+    """Embed in the background, and yield what waits for the end of it.
+
+    Args:
+        source: the source model.
+        parity_tokens: what `Source.graph` is called with: without an export there is nothing to
+            embed beside.
+        evaluations: what will be asked for; what is in the cache is left alone.
+        num_cores: that may be used; all but one are.
+    """
+    missing = [one for one in evaluations if source.lacks_reference(one)]
+    if num_cores < 2 or not missing or not source.lacks_graph(parity_tokens):
+        yield lambda: None
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="exporter-embed-") as folder,
+        ThreadPoolExecutor(1, initializer=block_interrupts) as threads,
+    ):
+        worker = Worker(Path(folder))
+
+        def embed(tokens: TokenSequences, _: Progress) -> FloatArray:
+            return worker.call(_embed, dump_json(source.spec), num_cores - 1, tokens)
+
+        def embed_all() -> None:
+            with suppress(ExporterError, WorkerDiedError):
+                for evaluation in missing:
+                    source.reference(evaluation, embed)
+            worker.end()
+
+        future = threads.submit(embed_all)
+        try:
+            yield future.result
+            future.result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            end_children()
+            raise
+
+
+# --------------------------------------------------------------------- within the process
+
+
+def _embed(spec_json: bytes, num_threads: int, tokens: TokenSequences) -> FloatArray:
+    import torch
+
+    torch.set_num_threads(num_threads)
+    return _load(spec_json).embed(tokens)
+
+
+@cache
+def _load(spec_json: bytes) -> LoadedEncoder:
+    """Load the model once for all calls; a specification itself cannot be looked up."""
+    from exporter.source.encoder import load_encoder
+
+    return load_encoder(load_json(EncoderSpec, spec_json))
