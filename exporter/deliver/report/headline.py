@@ -114,8 +114,13 @@ def place_name(target: TargetSection) -> str:
     return f"{place} ({name(model_name)})" if model_name else place
 
 
+def is_baseline(target: TargetSection) -> bool:
+    """Say whether a target's artifact is FP32 itself, which nothing is faster than by a ratio."""
+    return target.recipe is not None and target.recipe.precision == "float32"
+
+
 def _promise(target: TargetSection) -> str:
-    if target.recipe is not None and target.recipe.precision == "float32":
+    if is_baseline(target):
         return "is FP32 itself: no loss, and no gain in speed"
     speed, kept = _speed(target), _kept(target)
     return " and ".join(part for part in (speed, kept) if part) or "keeps every promise"

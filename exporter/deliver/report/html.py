@@ -15,7 +15,13 @@ from exporter.deliver.report.document import Report, TargetSection
 from exporter.deliver.report.histogram_plot import draw_histogram, has_bins, labelled_bins
 from exporter.deliver.report.layer_groups import LayerCost, layer_costs
 from exporter.deliver.report.markdown_compatibility import ASYMMETRIC, SYMBOLS, UNDECIDED
-from exporter.deliver.report.plot import pareto_file, plot_stems, plots_of, sensitivity_file
+from exporter.deliver.report.plot import (
+    curve_file,
+    pareto_file,
+    plot_stems,
+    plots_of,
+    sensitivity_file,
+)
 from exporter.deliver.report.text import name, one_line, visible
 from exporter.values import CompatibilityCell, Latency
 from targets.contract import Check, Verdict
@@ -54,6 +60,7 @@ class Part:
     report: Report
     pareto: str
     sensitivity: str
+    curve: str
 
     @property
     def verdict(self) -> Verdict:
@@ -99,6 +106,11 @@ class Part:
     def speedups(self) -> list[tuple[str, Latency]]:
         """The real mixes of the certified artifact."""
         return [(one.workload, one) for one in self.section.latency or () if headline.is_mix(one)]
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the artifact is what all others are compared with."""
+        return headline.is_baseline(self.section)
 
     @property
     def size_bytes(self) -> int | None:
@@ -162,6 +174,7 @@ class Page:
                 report=self._report,
                 pareto=plots.get(pareto_file(stem), ""),
                 sensitivity=plots.get(sensitivity_file(stem), ""),
+                curve=plots.get(curve_file(stem), ""),
             )
             for target, stem in zip(self._report.targets, stems, strict=True)
         ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exporter.deliver.report import figures
+from exporter.deliver.report.curve_plot import has_curve
 from exporter.deliver.report.layer_groups import LayerCost, layer_costs
 from exporter.deliver.report.markup import bullets, code, escape, table
-from exporter.deliver.report.plot import sensitivity_file
+from exporter.deliver.report.plot import curve_file, sensitivity_file
 from exporter.deliver.report.text import name
 from exporter.values import MethodScore, QuantizationSummary, TableSensitivity, TrainingSummary
 
@@ -20,6 +21,7 @@ def quantization_section(summary: QuantizationSummary, stem: str) -> str:
     parts = [
         "### Static int8: how it was found\n",
         bullets(_items(summary)),
+        _curve(summary.training, stem),
         _methods(summary),
         _layers(summary, stem),
     ]
@@ -55,6 +57,12 @@ def _training(done: TrainingSummary) -> str:
         f"texts ({escape(done.texts)}): drift {after} on {done.num_held_out} held-out texts, "
         f"{before} before; {what_for}{classes}"
     )
+
+
+def _curve(training: TrainingSummary | None, stem: str) -> str:
+    if training is None or not has_curve(training):
+        return ""
+    return f"![Drift of held-out texts in training]({curve_file(stem)})\n"
 
 
 def _attention(ranges: Sequence[MethodScore]) -> str:

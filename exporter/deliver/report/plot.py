@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from exporter.deliver.report import figures, svg
+from exporter.deliver.report.curve_plot import draw_curve, has_curve
 from exporter.deliver.report.document import Report, TargetSection
 from exporter.deliver.report.layer_groups import LayerCost, layer_costs
 from exporter.deliver.report.pareto_plot import draw_pareto, pareto_points
@@ -25,6 +26,9 @@ def plots_of(report: Report) -> dict[str, str]:
     for target, stem in zip(report.targets, plot_stems(report.targets), strict=True):
         if target.quantization and target.quantization.sensitivity:
             plots[sensitivity_file(stem)] = draw_sensitivity(target, target.quantization)
+        training = target.quantization.training if target.quantization else None
+        if training is not None and has_curve(training):
+            plots[curve_file(stem)] = draw_curve(training)
         points = pareto_points(report, target)
         if points:
             plots[pareto_file(stem)] = draw_pareto(report, target, points)
@@ -52,6 +56,11 @@ def sensitivity_file(stem: str) -> str:
 def pareto_file(stem: str) -> str:
     """Name the plot of speed against closeness."""
     return f"pareto-{stem}.svg"
+
+
+def curve_file(stem: str) -> str:
+    """Name the plot of a training."""
+    return f"training-{stem}.svg"
 
 
 # ------------------------------------------------------------------------- sensitivity

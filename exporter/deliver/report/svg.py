@@ -109,7 +109,7 @@ def _style() -> str:
         f"text{{{fonts};font-size:{FONT_PX}px;paint-order:stroke;stroke-width:3}}.title{{font-size:15px;font-weight:bold}}"
         ".strong{font-weight:bold}.thin{stroke-width:1}.axis{stroke-width:1}"
         ".leader{stroke-width:1}.bar{stroke:none}.outline{stroke-width:1.2}.mark{stroke-width:2}"
-        ".front{fill:none;stroke-width:1.5;stroke-dasharray:5 3}"
+        ".front{fill:none;stroke-width:1.5;stroke-dasharray:5 3}.curve{fill:none;stroke-width:2}"
     )
     return f"{shape}{_colours(_LIGHT)}@media (prefers-color-scheme:dark){{{_colours(_DARK)}}}"
 
@@ -121,5 +121,5 @@ def _colours(of: dict[str, str]) -> str:
         f".thin{{stroke:{of['grid']}}}.axis,.leader{{stroke:{of['faint']}}}"
         f".bar{{fill:{of['first']}}}.outline{{fill:{of['paper']};stroke:{of['second']}}}"
         f".mark{{fill:{of['first']};stroke:{of['first']}}}"
-        f".hollow{{fill:{of['paper']}}}.front{{stroke:{of['first']}}}"
+        f".hollow{{fill:{of['paper']}}}.front,.curve{{stroke:{of['first']}}}"
     )

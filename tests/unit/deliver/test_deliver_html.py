@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from base64 import b64decode
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from deliver_records import CASES, HOSTILE
+from deliver_records import CASES, FLOAT32, FULL_QUANTIZATION, HOSTILE, TARGET, with_target
 
 from exporter.deliver.report import document_of, figures, parse_report, to_html, to_json
 from exporter.deliver.report.headline import sentence
@@ -177,3 +178,23 @@ def test_the_escaping_is_what_protects(monkeypatch):
     document = json.loads(to_json(document_of(CASES["pass"])))
     document["provenance"]["command"] = ATTACK
     assert "<script>" in to_html(parse_report(json.dumps(document).encode()))
+
+
+def test_a_training_is_shown_as_a_picture_and_in_figures():
+    trained = with_target(replace(TARGET, quantization=FULL_QUANTIZATION))
+    page = to_html(parse_report(to_json(document_of(trained))))
+    assert page.count("How training took drift away.") == 2, "its caption, and the name of its area"
+    assert "Looks at 100 held-out texts" in page
+    assert "How training took drift away." not in to_html(report("pass"))
+
+
+def test_fp32_itself_shows_its_time_where_there_is_nothing_to_compare():
+    alone = tuple(replace(one, speedup=None) for one in TARGET.latency)
+    itself = with_target(replace(TARGET, recipe=FLOAT32, latency=alone))
+    page = to_html(parse_report(to_json(document_of(itself))))
+    cards = re.findall(r'<div class="card"><b>(.*?)</b><span>(.*?)</span>', page)
+    mixes = [(value, words) for value, words in cards if words.startswith("mix-")]
+    assert len(mixes) == 2
+    assert all(value.endswith("ms") and "this is FP32 itself" in words for value, words in mixes)
+    compared = re.findall(r'<div class="card"><b>(.*?)</b>', to_html(report("pass")))
+    assert compared[0].endswith("×")

@@ -9,6 +9,7 @@ import pytest
 from deliver_records import (
     CASES,
     FLOAT32,
+    FULL_QUANTIZATION,
     QUANTIZATION,
     RECORD,
     SEVERAL,
@@ -23,7 +24,7 @@ from exporter.deliver.report import document_of, parse_report, plots_of, svg, to
 from exporter.deliver.report.label_layout import Box, place_labels
 from exporter.deliver.report.layer_groups import group_name
 from exporter.deliver.report.plot import plot_stems
-from exporter.values import CandidateResult, ExportRecord, LayerSensitivity
+from exporter.values import CandidateResult, CurvePoint, ExportRecord, LayerSensitivity
 
 SVG = "{http://www.w3.org/2000/svg}"
 KNOWN_TAGS = {"svg", "title", "desc", "style", "rect", "text", "line", "path", "circle"}
@@ -139,6 +140,49 @@ def test_nothing_is_drawn_where_there_are_no_figures():
     assert plots(CASES["not_run"]) == {}
     empty = replace(TARGET, quantization=replace(QUANTIZATION, sensitivity=()), candidates=())
     assert plots(with_target(empty)) == {}
+
+
+# ------------------------------------------------------------------------ the training
+
+
+def trained(*drifts: float) -> ExportRecord:
+    training = FULL_QUANTIZATION.training
+    looks = tuple(
+        CurvePoint(step=100 * number, loss=0.003, drift=drift)
+        for number, drift in enumerate(drifts)
+    )
+    quantization = replace(FULL_QUANTIZATION, training=replace(training, curve=looks))
+    return with_target(replace(TARGET, quantization=quantization))
+
+
+def test_a_training_is_drawn_as_deep_as_it_goes():
+    root = tree(trained(0.0012, 0.0008, 0.0006, 0.0007), "training")
+    marks = [one for one in root.iter(f"{SVG}circle")]
+    places = [(float(one.get("cx")), float(one.get("cy"))) for one in marks]
+    assert len(places) == 4
+    assert [x for x, _ in places] == sorted(x for x, _ in places)
+    first, _, lowest, last = (y for _, y in places)
+    assert lowest > last > first, "down the paper is less drift"
+    (axis,) = (one for one in root.iter(f"{SVG}line") if one.get("class") == "axis")
+    bottom = float(axis.get("y1"))
+    assert (bottom - lowest) / (bottom - first) == pytest.approx(0.5, abs=0.01), "from zero on"
+    said = texts(root)
+    assert "1.2e-3" in said and "6.0e-4" in said
+    assert "6.0e-4 at its lowest after 200 steps" in root.findtext(f"{SVG}desc")
+
+
+def test_the_words_of_a_training_cover_nothing_and_stay_on_the_paper():
+    root = tree(trained(0.00063, 0.00055, 0.0005, 0.00049, 0.00047, 0.00047, 0.00046), "training")
+    paper = Box(left=0, top=0, right=float(root.get("width")), bottom=float(root.get("height")))
+    for (words, box), (others, other) in itertools.combinations(boxes(root), 2):
+        assert box.overlap(other) == 0.0, (words, others)
+    for words, box in boxes(root):
+        assert box.overlap(paper) == pytest.approx(box.area), words
+
+
+def test_one_look_is_no_curve():
+    assert not [file for file in plots(trained(0.0012)) if file.startswith("training")]
+    assert not [file for file in plots(RECORD) if file.startswith("training")]
 
 
 # ------------------------------------------------------------------------- sensitivity
