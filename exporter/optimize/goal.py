@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.optimize.workloads import MIX_BATCHED, MIX_SINGLE
-from exporter.values import Objective
+from exporter.values import Estimate, Objective
 
 HEAT_MARGIN = 0.2
 """How far behind the fastest a candidate of the heat may be and still race on; single rounds
@@ -114,6 +114,14 @@ class Goal:
         fastest = ranked[0].speedup
         level = [one for one in ranked if one.speedup >= fastest * (1.0 - _tie(one))]
         return max(level, key=lambda one: one.closeness)
+
+    def is_worth_int8(self, gain: Estimate) -> bool:
+        """Say whether int8 is faster than a float by more than a tie, and beyond the noise.
+
+        Args:
+            gain: time of the float / time of int8, on the mixes that decide.
+        """
+        return gain.value * (1.0 - FLOAT_TIE) >= 1.0 and gain.interval.low > 1.0
 
     def why_beaten(self, one: Entrant, leader: Entrant | None) -> str | None:
         """Say why an entrant of the heat cannot win any more; None: it may.

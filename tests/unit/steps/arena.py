@@ -5,6 +5,7 @@ Nothing is compiled and nothing runs: figures stand in a table, and the clock mo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,7 @@ class Runs:
         size_bytes: of the artifact.
         crashes: whether its process dies at the start.
         lacks: what the device does not have, if it needs that.
+        wobble: factors that its times take in turns.
     """
 
     single_ms: float = 10.0
@@ -77,6 +79,7 @@ class Runs:
     size_bytes: int = 100
     crashes: bool = False
     lacks: str = ""
+    wobble: tuple[float, ...] = (1.0,)
 
 
 def recipe(name: str, quantizer: str = "none") -> Recipe:
@@ -271,6 +274,7 @@ class ArenaRunner:
 
     def __init__(self, arena: Arena, plan: RunPlan, runs: Runs) -> None:
         self.arena, self.plan, self.runs = arena, plan, runs
+        self.factors = itertools.cycle(runs.wobble)
 
     def embed(self, tokens, batching=None, progress=None) -> np.ndarray:
         if len(tokens) == 60:  # the documents of the development split
@@ -282,9 +286,10 @@ class ArenaRunner:
 
     def time(self, workload, passes, warmup=0) -> np.ndarray:
         self.arena.timed.append(workload)
+        factor = next(self.factors)
         if workload.kind == "single":
-            return np.full(passes * len(workload.tokens), self.runs.single_ms, np.float32)
-        return np.full(passes, self.runs.batched_ms, np.float32)
+            return np.full(passes * len(workload.tokens), factor * self.runs.single_ms, np.float32)
+        return np.full(passes, factor * self.runs.batched_ms, np.float32)
 
     def close(self) -> None:
         pass
