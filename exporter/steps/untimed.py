@@ -31,7 +31,7 @@ def choose_untimed(
     recipes: Sequence[Recipe],
     dev_reference: EvaluationEmbeddings | None,
 ) -> Outcome:
-    """Build the recipes, judge them one after the other, take the first that keeps the promise.
+    """Judge the recipes one after the other, and take the first that keeps the promise.
 
     Int8 recipes come in the target's order of promise, or the smallest first where size is the
     goal; float ones last.
@@ -52,25 +52,13 @@ def choose_untimed(
     taking_part = select_recipes(recipes, precision)
     if not contest.stand.prepares:  # nobody will ever time the company of a forced recipe
         taking_part = tuple(r for r in taking_part if forced in (None, r.name))
-    built, results = _build_all(contest, taking_part, forced)
-    running = [result for result in results if forced in (None, result.recipe.name)]
-    order = _in_order(contest, [result for result in running if result.recipe.name in built])
-    judged = {one.recipe.name: _company(one, forced) for one in results if one not in running}
-    chosen: str | None = None
-    for result in order:
-        name = result.recipe.name
-        if chosen is not None:
-            reason = f"comes after {chosen} in the order of {_order(contest)}; nothing is timed"
-            judged[name] = replace(result, status="dropped", reason=reason)
-            continue
-        judged[name] = _judge(contest, built[name], result, dev_reference, forced)
-        if judged[name].status == "chosen":
-            chosen = name
+    built, results = _build_and_judge(contest, taking_part, dev_reference, forced)
+    chosen = next((n for n, one in results.items() if one.status == "chosen"), None)
     if chosen is None:  # as in a tournament: what passed nothing is certified, and fails there
-        chosen = _first(results, built)
-        reason = f"nothing keeps the promised quality; {judged[chosen].reason}"
-        judged[chosen] = replace(judged[chosen], status="chosen", reason=reason)
-    settled = (judged.get(result.recipe.name, result) for result in results)
+        chosen = _first([results[recipe.name] for recipe in taking_part], built)
+        reason = f"nothing keeps the promised quality; {results[chosen].reason}"
+        results[chosen] = replace(results[chosen], status="chosen", reason=reason)
+    settled = (results[recipe.name] for recipe in taking_part)
     candidates = (*settled, *map(not_backed, unbacked))
     baseline = built.get(taking_part[0].name, built[chosen])
     return Outcome(
@@ -111,24 +99,67 @@ def _best_float(recipes: Sequence[Recipe], built: Mapping[str, Built], baseline:
     return next((one for one in found if one is not baseline), baseline)
 
 
-def _build_all(
-    contest: Contest, recipes: Sequence[Recipe], forced: str | None
-) -> tuple[dict[str, Built], list[CandidateResult]]:
+def _build_and_judge(
+    contest: Contest,
+    recipes: Sequence[Recipe],
+    reference: EvaluationEmbeddings | None,
+    forced: str | None,
+) -> tuple[dict[str, Built], dict[str, CandidateResult]]:
+    """Build and judge in order until one is chosen; what comes later is not built.
+
+    FP32 and the floats that int8 will be timed beside are always built, and everything where the
+    order is that of sizes.
+    """
     built: dict[str, Built] = {}
-    with compilers(contest.stand.target.spec.name, contest.stand.build_threads) as compile_:
-        # a device may be made for that has no FP32 at all; others run what is certified here
-        must_work = {forced} if contest.stand.prepares else {recipes[0].name, forced}
-        pieces = [
-            partial(build_candidate, contest, recipe, must_work, compile_, built)
-            for recipe in recipes
-        ]
-        return built, side_by_side(pieces, contest.stand.build_threads)
+    judged: dict[str, CandidateResult] = {}
+    # a device may be made for that has no FP32 at all; others run what is certified here
+    must_work = {forced} if contest.stand.prepares else {recipes[0].name, forced}
+    int8 = [recipe for recipe in recipes if not is_float(recipe)]
+    waiting = int8[1:] if forced is None and contest.goal.objective != "size" else []
+    num_threads = contest.stand.build_threads
+    with compilers(contest.stand.target.spec.name, num_threads) as compile_:
+
+        def build(recipe: Recipe) -> CandidateResult:
+            return build_candidate(contest, recipe, must_work, compile_, built)
+
+        at_once = [recipe for recipe in recipes if recipe not in waiting]
+        made = side_by_side([partial(build, recipe) for recipe in at_once], num_threads)
+        results = {result.recipe.name: result for result in made}
+        chosen: str | None = None
+        for recipe in _in_order(contest, recipes, results):
+            name = recipe.name
+            if forced not in (None, name):
+                judged[name] = _company(results[name], forced)
+            elif chosen is not None:
+                judged[name] = _comes_after(contest, chosen, recipe, results.get(name))
+            else:
+                result = results[name] if name in results else build(recipe)
+                if name in built:
+                    result = _judge(contest, built[name], result, reference, forced)
+                judged[name] = result
+                chosen = name if result.status == "chosen" else None
+    return built, judged
 
 
-def _in_order(contest: Contest, results: Sequence[CandidateResult]) -> list[CandidateResult]:
+def _in_order(
+    contest: Contest, recipes: Sequence[Recipe], results: Mapping[str, CandidateResult]
+) -> list[Recipe]:
     if contest.goal.objective == "size":
-        return sorted(results, key=lambda one: one.size_bytes or 0)
-    return sorted(results, key=lambda one: is_float(one.recipe))
+        return sorted(recipes, key=lambda one: results[one.name].size_bytes or 0)
+    return sorted(recipes, key=is_float)
+
+
+def _comes_after(
+    contest: Contest, chosen: str, recipe: Recipe, result: CandidateResult | None
+) -> CandidateResult:
+    """Say why a recipe is not looked at; what cannot be built says so."""
+    reason = f"comes after {chosen} in the order of {_order(contest)}; nothing is timed"
+    if result is None:
+        reason += f", so it was not built; --precision {recipe.name} builds it"
+        return CandidateResult(recipe=recipe, status="dropped", reason=reason)
+    if result.status == "failed":
+        return result
+    return replace(result, status="dropped", reason=reason)
 
 
 def _order(contest: Contest) -> str:

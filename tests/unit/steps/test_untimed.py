@@ -6,10 +6,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from arena import LOOSE, Arena, Runs, embeddings_of, recipe
+from arena import LOOSE, Arena, Runs, embeddings_of, recipe, rows_of, tokens_of
 
 from exporter.judge import Policy
 from exporter.steps import untimed
+from exporter.steps.contest import stability_of
 from exporter.steps.execution import Bench
 from exporter.steps.job import job_material
 from exporter.steps.untimed import choose_untimed
@@ -47,6 +48,19 @@ def test_the_first_in_the_order_of_promise_that_keeps_the_promise_is_taken(choos
     assert "comes after int8-second" in results["int8-third"].reason
     assert results["float32"].status == "dropped"
     assert arena.judged == ["int8-first", "int8-second"]
+
+
+def test_what_comes_after_the_chosen_one_is_not_built(choose):
+    results, _, arena = choose()
+    assert sorted(arena.compiled) == ["float32", "int8-first", "int8-second"]
+    assert "so it was not built; --precision int8-third" in results["int8-third"].reason
+    assert results["int8-third"].size_bytes is None
+    assert "not built" not in results["float32"].reason
+
+
+def test_sizes_are_known_only_of_what_is_built(choose):
+    _, _, arena = choose(objective="size")
+    assert sorted(arena.compiled) == sorted(TABLE)
 
 
 def test_nothing_is_ever_timed(choose):
@@ -162,3 +176,24 @@ def test_a_forced_recipe_is_built_alone_and_taken_unjudged(choose):
 
 def vars_of(policy: Policy) -> dict[str, object]:
     return {name: getattr(policy, name) for name in policy.__dataclass_fields__}
+
+
+@pytest.mark.parametrize(("measures", "longest"), [(True, 170), (False, 48)])
+def test_stability_is_tried_on_short_texts_where_a_text_takes_seconds(measures, longest):
+    seen = []
+
+    def embed(built, sample, ways):
+        seen.append(sample)
+        return {way: rows_of(sample) for way in ways}
+
+    contest = SimpleNamespace(
+        bench=SimpleNamespace(embed_in_company=embed),
+        stand=SimpleNamespace(device=SimpleNamespace(measures_latency=measures)),
+    )
+    tokens = tokens_of(range(3, 171))
+    stability_of(contest, None, tokens, 8)
+    (sample,) = seen
+    assert len(sample) == 8
+    assert longest - 12 <= max(sample.lengths) <= longest
+    stability_of(contest, None, tokens_of([100, 120, 140]), 2)
+    assert max(seen[1].lengths) == (140 if measures else 120), "the shortest there are"
