@@ -59,24 +59,18 @@ def _judge_baseline(threshold: float) -> Check:
     )
 
 
-def judge_int8_gain(
-    int8: Sequence[Latency], best_float: Sequence[Latency], mixes: Collection[str] = REAL_MIXES
-) -> Check:
+def judge_int8_gain(over_float: Sequence[Latency], mixes: Collection[str] = REAL_MIXES) -> Check:
     """Judge whether int8 is faster than the fastest float artifact of the same device.
 
-    Both speedups are against the same FP32 rounds. Their errors are taken as independent,
-    which is cautious: the noise of FP32 is in both and cancels.
-
     Args:
-        int8: latencies of the int8 artifact.
-        best_float: latencies of the device's fastest float artifact, FP32 included.
+        over_float: latencies of the int8 artifact whose speedups are over that float, FP32
+            included, paired by round: what slowed both is in neither.
         mixes: those that decide.
     """
-    both = _timed(int8) & _timed(best_float) & set(mixes)
-    ours, theirs = mean_speedup(int8, both), mean_speedup(best_float, both)
-    if ours is None or theirs is None:
+    gain = mean_speedup(over_float, mixes)
+    if gain is None:
         return not_run(INT8_GAIN, 1.0, _missing(mixes), unit="x")
-    check = gate(INT8_GAIN, _ratio(ours, theirs), 1.0, samples="rounds", unit="x")
+    check = gate(INT8_GAIN, gain, 1.0, samples="rounds", unit="x")
     if check.verdict != "fail":
         return check
     reason = f"int8 is not faster than the device's best float: {check.reason}"
@@ -119,24 +113,5 @@ def _by_mix(latencies: Sequence[Latency]) -> dict[str, str]:
     }
 
 
-def _timed(latencies: Sequence[Latency]) -> set[str]:
-    return {latency.workload for latency in latencies if latency.speedup is not None}
-
-
 def _geometric_mean(values: Sequence[float]) -> float:
     return math.exp(math.fsum(math.log(value) for value in values) / len(values))
-
-
-def _ratio(ours: Estimate, theirs: Estimate) -> Estimate:
-    value = ours.value / theirs.value
-    down = math.hypot(
-        math.log(ours.value / ours.interval.low), math.log(theirs.interval.high / theirs.value)
-    )
-    up = math.hypot(
-        math.log(ours.interval.high / ours.value), math.log(theirs.value / theirs.interval.low)
-    )
-    return Estimate(
-        value=value,
-        interval=Interval(low=value * math.exp(-down), high=value * math.exp(up)),
-        num_samples=min(ours.num_samples, theirs.num_samples),
-    )

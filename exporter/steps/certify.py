@@ -45,13 +45,13 @@ def certify(
     stand, timed = contest.stand, contest.stand.measures_latency
     stability_texts = _STABILITY_TEXTS if timed else _FEW_STABILITY_TEXTS
     fidelity = fidelity_of(contest, chosen, test, test_reference, stability_texts)
-    latency, best_float = _latencies(contest, outcome) if timed else ((), ())
+    latency, over_float = _latencies(contest, outcome) if timed else ((), ())
     sample = spread_by_length(test.documents, _INSPECTED_TEXTS if timed else 1)
     runner, executed = contest.bench.look_into(chosen, sample)
     if not timed:
         runner = replace(runner, load_s=None, first_call_ms=None)
     checks: list[Check] = [*judge_fidelity(fidelity, contest.policy)]
-    checks += _speed_checks(contest, outcome, latency, best_float)
+    checks += _speed_checks(contest, outcome, latency, over_float)
     checks.append(judge_precision(chosen.recipe, executed))
     checks += judge_size(chosen.artifact.size_bytes, contest.policy)
     return TargetResult(
@@ -77,7 +77,7 @@ def _speed_checks(
     contest: Contest,
     outcome: Outcome,
     latency: tuple[Latency, ...],
-    best_float: tuple[Latency, ...],
+    over_float: tuple[Latency, ...],
 ) -> tuple[Check, ...]:
     """Judge the speed-ups over FP32 and over the best float."""
     device, goal, policy = contest.stand.device, contest.goal, contest.policy
@@ -89,14 +89,18 @@ def _speed_checks(
     is_baseline = outcome.chosen is outcome.baseline
     checks = judge_speed(latency, policy, is_baseline=is_baseline, mixes=goal.mixes)
     if not is_float(outcome.chosen.recipe) and goal.objective != "size":
-        checks = (*checks, judge_int8_gain(latency, best_float, goal.mixes))
+        checks = (*checks, judge_int8_gain(over_float, goal.mixes))
     return checks
 
 
 def _latencies(
     contest: Contest, outcome: Outcome
 ) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
-    """Time the chosen artifact beside FP32 (and the best float, if int8 was chosen)."""
+    """Time the chosen artifact beside FP32 (and the best float, if int8 was chosen).
+
+    Returns:
+        Its latencies with speed-ups over FP32, and, of int8, with speed-ups over the best float.
+    """
     beside = [outcome.baseline]
     if outcome.chosen is not outcome.baseline:
         beside.append(outcome.chosen)
@@ -111,11 +115,10 @@ def _latencies(
         *bench.time(f"time {name} beside FP32, fixed shapes", beside, shapes, FULL),
         *bench.time(f"time {name} beside FP32, real mixes", everybody, mixes, FULL),
     )
-    baseline = outcome.baseline.name
 
-    def of(built: Built, against: str | None) -> tuple[Latency, ...]:
-        taken = (one for one in series if built.name in one.samples_ms)
-        return tuple(summarize(one, built.name, against) for one in taken)
+    def over(other: Built) -> tuple[Latency, ...]:
+        taken = (one for one in series if other.name in one.samples_ms)
+        against = None if other is outcome.chosen else other.name
+        return tuple(summarize(one, name, against) for one in taken)
 
-    chosen = of(outcome.chosen, None if outcome.chosen is outcome.baseline else baseline)
-    return chosen, of(outcome.best_float, baseline) if is_int8 else ()
+    return over(outcome.baseline), over(outcome.best_float) if is_int8 else ()

@@ -62,37 +62,38 @@ def test_speed_that_nobody_measured_is_not_run(latencies):
 
 
 @pytest.mark.parametrize(
-    ("int8", "verdict"),
-    [((3.0, 2.9, 3.1), "pass"), ((2.02, 1.9, 2.1), "inconclusive"), ((1.5, 1.4, 1.6), "fail")],
+    ("gain", "verdict"),
+    [((1.5, 1.4, 1.6), "pass"), ((1.02, 0.97, 1.07), "inconclusive"), ((0.9, 0.85, 0.95), "fail")],
 )
-def test_int8_must_beat_the_best_float(int8, verdict):
-    ours, best = estimate(*int8, 7), estimate(2.0, 1.95, 2.05, 7)
-    check = judge_int8_gain(mixes(ours, ours), mixes(best, best))
+def test_int8_must_beat_the_best_float(gain, verdict):
+    check = judge_int8_gain(mixes(estimate(*gain, 7), estimate(*gain, 7)))
     assert (check.name, check.verdict) == ("int8_gain", verdict)
-    assert check.value == pytest.approx(int8[0] / 2.0)
+    assert check.value == pytest.approx(gain[0])
     assert ("not faster than the device's best float" in check.reason) == (verdict == "fail")
 
 
-def test_int8_gain_compares_the_same_mixes_only():
-    int8 = mixes(estimate(2, 1.9, 2.1), estimate(9, 8, 10))
-    best_float = [latency("mix-single", estimate(4, 3.9, 4.1))]
-    assert judge_int8_gain(int8, best_float).value == pytest.approx(0.5)
-    assert judge_int8_gain(int8, [latency("mix-batched", None)]).verdict == "not_run"
+def test_without_a_float_beside_it_no_gain_is_claimed():
+    assert judge_int8_gain([latency("mix-batched", None)]).verdict == "not_run"
 
 
-def test_the_gains_interval_covers():
+def timed_by_chance(rng, *, together: float) -> TimedSeries:
+    """int8 1.5 times as fast as bfloat16, with noise of each and noise that slows all alike."""
+    times = {"fp32": 6.0, "bf16": 3.0, "int8": 2.0}
+    noise = rng.lognormal(sigma=0.05, size=(3, 7, 2))
+    moods = rng.lognormal(sigma=together, size=(7, 1))
+    samples = {name: ms * noise[i] * moods for i, (name, ms) in enumerate(times.items())}
+    return TimedSeries(workload="mix-single", texts_per_sample=1, samples_ms=samples)
+
+
+@pytest.mark.parametrize("together", [0.0, 0.5])
+def test_the_gains_interval_covers_and_what_slows_all_does_not_widen_it(together):
     rng = np.random.default_rng(0)
-    covered = []
-    for _ in range(150):
-        times = {"fp32": 6.0, "bf16": 3.0, "int8": 2.0}
-        noise = rng.lognormal(sigma=0.05, size=(3, 7, 2))
-        samples = {name: ms * noise[i] for i, (name, ms) in enumerate(times.items())}
-        taken = TimedSeries(workload="mix-single", texts_per_sample=1, samples_ms=samples)
-        check = judge_int8_gain(
-            [summarize(taken, "int8", "fp32")], [summarize(taken, "bf16", "fp32")]
-        )
-        covered.append(check.interval.low <= 1.5 <= check.interval.high)
-    assert np.mean(covered) >= 0.95
+    checks = [
+        judge_int8_gain([summarize(timed_by_chance(rng, together=together), "int8", "bf16")])
+        for _ in range(400)
+    ]
+    assert np.mean([one.interval.low <= 1.5 <= one.interval.high for one in checks]) >= 0.93
+    assert np.mean([one.verdict == "pass" for one in checks]) >= 0.95
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,6 @@ def test_a_mix_that_was_not_timed_takes_no_part():
 
 
 def test_int8_gain_is_taken_where_it_is_decided():
-    int8 = mixes(estimate(1.0, 0.95, 1.05), estimate(6.0, 5.9, 6.1))
-    best_float = mixes(estimate(2.0, 1.95, 2.05), estimate(2.0, 1.95, 2.05))
-    assert judge_int8_gain(int8, best_float, ["mix-single"]).verdict == "fail"
-    assert judge_int8_gain(int8, best_float, ["mix-batched"]).verdict == "pass"
+    gain = mixes(estimate(0.5, 0.45, 0.55), estimate(3.0, 2.9, 3.1))
+    assert judge_int8_gain(gain, ["mix-single"]).verdict == "fail"
+    assert judge_int8_gain(gain, ["mix-batched"]).verdict == "pass"
