@@ -1,62 +1,32 @@
-"""Static int8: calibrated once, the method chosen, layers weighed, recipes made of that."""
+"""Static int8 as the user wants it, and the recipes that are made of the layers' int8 forms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from exporter.deliver.codec import dump_json, load_json
-from exporter.optimize.attention import AttentionTrial
-from exporter.optimize.methods import choose_method, ranges_of
-from exporter.optimize.probe import Probe, drift
-from exporter.optimize.sensitivity import (
-    measure_sensitivity,
-    mixed_recipes,
-    with_layer_precisions,
-)
-from exporter.optimize.tables import TablePrecision, measure_tables
-from exporter.steps.calibration import calibration_table
-from exporter.steps.workspace import Workspace, tool_versions
-from exporter.values import EncoderSpec, MethodScore, QuantizationSummary, TableSensitivity
+from exporter.deliver.codec import load_json
+from exporter.optimize.methods import ranges_of
+from exporter.optimize.sensitivity import mixed_recipes, with_layer_precisions
+from exporter.optimize.tables import TablePrecision
+from exporter.steps.int8_forms import PLANS, SUMMARY, int8_forms
+from exporter.steps.workspace import Workspace
+from exporter.values import EncoderSpec, QuantizationSummary
 from targets.contract import (
     Hardware,
-    IntArray,
     LayerOverride,
     OnnxArtifact,
-    Progress,
     QdqScheme,
     Recipe,
     TokenSequences,
 )
 from targets.errors import CompileError, ConfigError
-from targets.hardware.detect import usable_cores
-from targets.hardware.precisions import adds_pairs_with_saturation, is_backed
-from targets.hashing import sha256_file
-from targets.lengths import spread_by_length
-from targets.quantization.attention import AttentionPlan
+from targets.hardware.precisions import is_backed
 from targets.quantization.layers import EncoderLayers, match, read_layers
-from targets.quantization.overflow import layers_at_risk, predict_plan
-from targets.quantization.plan import LayerPlan
-from targets.quantization.plans_file import Prepared, save_prepared
-from targets.quantization.prepare import Method, Preparation
-from targets.quantization.splitting import choose_copies, split_channels, split_table
-from targets.quantization.table import CalibrationTable
 
-HELD_OUT_EVERY = 10
-"""Every tenth calibration text is kept out of the statistics, to compare methods and layers on."""
-_FEWEST_HELD_OUT = 5
-_WEIGHED_TEXTS = 20
-"""Held-out texts that every layer is tried on by itself, of all lengths: dozens of passes."""
-_SATURATION_MARGIN = 0.9
-"""How far into 16 bits a pair of products may come: texts go beyond what calibration saw."""
-_TOOLS = ("onnx", "onnxruntime", "numpy")
 _OF_PYTORCH = ("torchao_dynamic", "torchao_weight_only", "torch_dynamic", "bnb_int8", "bnb_nf4")
 _TAKES_OVERRIDES = ("nncf_ptq", "ort_dynamic", "matmul_nbits", *_OF_PYTORCH)
 """Quantizers, besides our own, that can leave single layers in the recipe's float precision."""
@@ -66,7 +36,6 @@ _SPLITS: Mapping[str, tuple[str, ...]] = {
 }
 """Quantizer → what single layers can have besides the recipe's float precision."""
 _TABLE_PRECISIONS: tuple[TablePrecision, ...] = ("float16", "int8")
-_PLANS, _SUMMARY = "plans.npz", "summary.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +116,8 @@ def quantize_layers(
         return Quantization(recipes=_overridden(wanted, asked, layers), plans={})
     ranges_of(base.scheme)  # refuses what does not go together before an hour of calibration
     tables = _table_precisions(wanted)
-    folder = _quantized(work, spec, graph, tokens, base.scheme, hardware, tables)
-    summary = load_json(QuantizationSummary, (folder / _SUMMARY).read_bytes())
+    folder = int8_forms(work, spec, graph, tokens, base.scheme, hardware, tables)
+    summary = load_json(QuantizationSummary, (folder / SUMMARY).read_bytes())
     mixed = mixed_recipes(base, summary.sensitivity)
     at = wanted.index(base) + 1
     everything = _overridden((*wanted[:at], *mixed, *wanted[at:]), asked, layers)
@@ -156,7 +125,7 @@ def quantize_layers(
     beside = {one.name for one in wanted if choosing and is_superseded(one)}
     return Quantization(
         recipes=tuple(one for one in everything if one.name not in beside),
-        plans={base.scheme: folder / _PLANS},
+        plans={base.scheme: folder / PLANS},
         summary=summary,
         superseded=tuple(one for one in everything if one.name in beside),
     )
@@ -255,175 +224,3 @@ def _in_float(recipe: Recipe, asked: Sequence[LayerOverride]) -> Recipe:
         for one in recipe.overrides
     )
     return replace(recipe, float_precision=floats[0], overrides=own)
-
-
-# ----------------------------------------------------------------------------- the work
-
-
-def _quantized(
-    work: Workspace,
-    spec: EncoderSpec,
-    graph: OnnxArtifact,
-    tokens: TokenSequences,
-    scheme: QdqScheme,
-    hardware: Hardware,
-    tables: tuple[TablePrecision, ...],
-) -> Path:
-    """Return the cache's folder with the plans of a scheme and how they were found."""
-    seen, held_out = hold_out(tokens)
-    table = calibration_table(work, spec, graph, seen, gram=True, attention=scheme.attention)
-    saturates = adds_pairs_with_saturation(hardware) and scheme.integers == "U8S8"
-
-    def build(folder: Path, progress: Progress) -> None:
-        model = onnx.load(graph.path)
-        layers = read_layers(model)
-        stored = CalibrationTable.load(table)
-        stored.require(graph_sha256=graph.sha256, corpus_sha256=seen.sha256)
-        copies: dict[str, NDArray[np.int64]] = {}
-        if scheme.smoothing != "off" and scheme.calibrator in ("auto", "minmax"):
-            copies = choose_copies(model, layers, stored, symmetric=scheme.symmetric)
-        model = split_channels(model, layers, copies)
-        num_threads = work.settings.threads or usable_cores()
-        search = _Search(
-            trial=partial(
-                AttentionTrial,
-                graph=graph,
-                model=model,
-                layers=layers,
-                table=stored,
-                held_out=held_out,
-                num_threads=num_threads,
-            ),
-            preparation=Preparation(model, layers, split_table(stored, layers, copies)),
-            probe=Probe(
-                graph,
-                model,
-                layers,
-                signed=scheme.integers.startswith("S"),
-                num_threads=num_threads,
-            ),
-            table=split_table(stored, layers, copies),
-            table_sha256=stored.sha256,
-            held_out=held_out,
-            tables=partial(
-                measure_tables,
-                graph,
-                model,
-                layers,
-                precisions=tables,
-                num_threads=num_threads,
-            ),
-        )
-        found, summary = search.run(scheme, reduce_range=saturates, progress=progress)
-        save_prepared(replace(found, copies=copies), folder / _PLANS)
-        (folder / _SUMMARY).write_bytes(dump_json(summary))
-
-    parts = (
-        graph.sha256,
-        sha256_file(table),
-        held_out.sha256,
-        dump_json(scheme).decode(),
-        saturates,
-        tables,
-        tool_versions(_TOOLS),
-    )
-    title = "find the int8 form of every layer, weigh the layers"
-    return work.cached("quantization", title, parts, build)
-
-
-def hold_out(tokens: TokenSequences) -> tuple[TokenSequences, TokenSequences]:
-    """Divide calibration texts into those for statistics and those for comparing.
-
-    Too few texts serve as both.
-    """
-    seen, held_out = held_out_indices(len(tokens))
-    if seen is held_out:
-        return tokens, tokens
-    return tokens.select(seen), tokens.select(held_out)
-
-
-def held_out_indices(num_texts: int) -> tuple[IntArray, IntArray]:
-    """Return which texts `hold_out` takes for statistics, and which for comparing."""
-    everyone = np.arange(num_texts)
-    apart = everyone % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-    if apart.sum() < _FEWEST_HELD_OUT:
-        return everyone, everyone
-    return everyone[~apart], everyone[apart]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Search:
-    """Tries methods, layers and attention on held-out texts."""
-
-    preparation: Preparation
-    probe: Probe
-    trial: Callable[..., AttentionTrial]
-    table: CalibrationTable
-    table_sha256: str
-    held_out: TokenSequences
-    tables: Callable[..., tuple[TableSensitivity, ...]]
-
-    def run(
-        self, scheme: QdqScheme, *, reduce_range: bool, progress: Progress
-    ) -> tuple[Prepared, QuantizationSummary]:
-        """Return the plans of the method that keeps most, and all that was found."""
-        reference = self.probe.embed(self.held_out)
-        tried: dict[Method, tuple[LayerPlan, ...]] = {}
-
-        def score(method: Method) -> float:
-            tried[method] = self.preparation.plans(method)
-            return drift(reference, self.probe.embed(self.held_out, tried[method]))
-
-        method, scores = choose_method(scheme, score)
-        plans = self._within_range(method, tried[method], scheme, reduce_range)
-        few = spread_by_length(self.held_out, _WEIGHED_TEXTS)
-        of_few = self.probe.embed(few)
-        sensitivity = measure_sensitivity(self.probe, few, of_few, plans, progress=progress)
-        attention: tuple[AttentionPlan, ...] = ()
-        ranges: tuple[MethodScore, ...] = ()
-        if scheme.attention:
-            attention, ranges = self.trial(reference=reference).choose(plans, scheme.calibrator)
-        summary = QuantizationSummary(
-            method=method.words,
-            scores=scores,
-            num_texts=self.table.num_texts,
-            num_tokens=self.table.num_tokens,
-            num_held_out=len(self.held_out),
-            table_sha256=self.table_sha256,
-            drift=drift(reference, self.probe.embed(self.held_out, plans)),
-            reduced=tuple(plan.layer.path for plan in plans if plan.reduce_range),
-            sensitivity=sensitivity,
-            tables=self.tables(tokens=few, reference=of_few),
-            attention=ranges,
-        )
-        return Prepared(plans=plans, attention=attention), summary
-
-    def _within_range(
-        self,
-        method: Method,
-        plans: tuple[LayerPlan, ...],
-        scheme: QdqScheme,
-        reduce_range: bool,
-    ) -> tuple[LayerPlan, ...]:
-        """Give weights seven bits where pairs of products may saturate."""
-        reduced = set(self._at_risk(plans)) if reduce_range else set()
-        reduced |= {
-            plan.layer.path
-            for plan in plans
-            for pattern in scheme.reduce_range
-            if fnmatchcase(plan.layer.path, pattern)
-        }
-        if not reduced:
-            return plans
-        return self.preparation.plans(method, reduce_range=lambda layer: layer.path in reduced)
-
-    def _at_risk(self, plans: Sequence[LayerPlan]) -> tuple[str, ...]:
-        found = [
-            predict_plan(
-                plan,
-                self.preparation.weight(plan.layer),
-                self.table.tensors[plan.layer.activation],
-            )
-            for plan in plans
-        ]
-        return layers_at_risk(found, limit=_SATURATION_MARGIN)

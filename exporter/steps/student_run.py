@@ -19,7 +19,7 @@ from exporter.optimize.label_margins import (
 from exporter.optimize.probe import drift, embed_graph
 from exporter.optimize.training import Schedule
 from exporter.optimize.training_batches import TrainingBatch, make_batches
-from exporter.steps.quantization import held_out_indices
+from exporter.steps.int8_forms import held_out_indices
 from exporter.steps.training_texts import TrainingTexts
 from exporter.values import CurvePoint, LabelsSummary, TextLabels, TrainingSummary
 from targets.contract import FloatArray, IntArray, OnnxArtifact, Progress, TokenSequences

@@ -13,13 +13,8 @@ from contract.tiny_graph import FFN_DOWN_PATHS, LINEAR_PATHS, PAD_ID, make_token
 from exporter.config import Settings
 from exporter.deliver.cache import Cache
 from exporter.progress import SilentReporter
-from exporter.steps.quantization import (
-    HELD_OUT_EVERY,
-    Quantization,
-    hold_out,
-    is_superseded,
-    quantize_layers,
-)
+from exporter.steps.int8_forms import HELD_OUT_EVERY, hold_out
+from exporter.steps.quantization import Quantization, is_superseded, quantize_layers
 from exporter.steps.workspace import Workspace
 from exporter.values import EncoderSpec
 from targets.contract import Hardware, LayerOverride, OnnxArtifact, Recipe, TokenSequences
