@@ -29,7 +29,11 @@ _DTYPES = {
 _ATTENTION = "_mha"
 _PROFILE = re.compile(r"_myl(\d+)_")
 _PRODUCTS = ("runtime_fusion", "gemm")
-LINEAR, GEMM, FUSED = "linear", "gemm", "fused attention"
+LINEAR, GEMM, FUSED, REFORMAT = "linear", "gemm", "fused attention", "reformat"
+_KERNEL = re.compile(r"^__myl_(?P<steps>(?:[A-Z][a-z]*)+?)(?:_myl\d|_\d|$)")
+_STEP = re.compile(r"[A-Z][a-z]*")
+_MOVING = frozenset({"Cast", "Conc", "Copy", "Move", "Repl", "Resh", "Slic", "Tran"})
+"""Steps of a kernel that compute nothing: Myelin names a kernel by the first letters of each."""
 Rows = tuple[tuple[str, str, int], ...]
 
 
@@ -50,6 +54,13 @@ class Layer:
     takes: str
     gives: str
     nodes: frozenset[str]
+
+    @property
+    def is_reformat(self) -> bool:
+        """Whether it only moves values, or writes them in another type or order."""
+        kernel = _KERNEL.match(self.name)
+        steps = _STEP.findall(kernel["steps"]) if kernel else []
+        return self.kind.lower() == REFORMAT or (bool(steps) and _MOVING.issuperset(steps))
 
     @property
     def is_attention(self) -> bool:
@@ -120,7 +131,7 @@ def structure_of(
 
     Returns:
         One row for each kind of layer; "linear" counts the graph's linear layers, "gemm" the
-        products that they were merged into.
+        products that they were merged into, "reformat" kernels that compute nothing.
     """
     profiles = _by_profile(layers)
     told = [_rows(one, linear_nodes) for one in profiles]
@@ -156,7 +167,13 @@ def _rows(layers: Sequence[Layer], linear_nodes: Sequence[str]) -> Rows:
     linear = Counter(by_node[n].takes if n in by_node else "unknown" for n in linear_nodes)
     merged = {by_node[n].name: by_node[n].takes for n in linear_nodes if n in by_node}
     fused = Counter(layer.takes for layer in layers if layer.is_attention)
-    counted = ((LINEAR, linear), (GEMM, Counter(merged.values())), (FUSED, fused))
+    moves = Counter(layer.takes for layer in layers if layer.is_reformat)
+    counted = (
+        (LINEAR, linear),
+        (GEMM, Counter(merged.values())),
+        (FUSED, fused),
+        (REFORMAT, moves),
+    )
     return tuple((kind, dtype, n) for kind, found in counted for dtype, n in sorted(found.items()))
 
 

@@ -55,6 +55,24 @@ def test_a_product_counts_and_not_what_follows_it():
     assert structure.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "counts_as_reformat"),
+    [
+        ("__myl_MoveReshTran_myl0_4", "kgen", True),
+        ("__myl_Tran_myl0_30", "kgen", True),
+        ("__myl_MoveReplConc_0_myl0_9", "kgen", True),
+        ("Reformatting CopyNode for Input Tensor 0", "Reformat", True),
+        ("__myl_AddReshTran_myl0_5", "kgen", False),
+        ("__myl_MulAddReshAddCastMeanSubMulMulEtc_myl0_7", "kgen", False),
+        ("Tran_myl0_1", "gemm", False),
+    ],
+)
+def test_kernels_that_compute_nothing_are_counted_apart(name, kind, counts_as_reformat):
+    structure = found(*profile(0), layer(name, kind, "Half", "Half", "a/Add"))
+    assert counts(structure).get(("reformat", "float16"), 0) == int(counts_as_reformat)
+    assert counts(structure)["linear", "int8"] == 2, "it is no product"
+
+
 def test_merged_layers_are_one_product():
     merged = layer("a/MatMul+b/MatMul_myl0_1", "gemm", "Int8", "Half", *LINEAR)
     structure = found(merged, *profile(0)[2:3])
