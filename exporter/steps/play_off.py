@@ -1,4 +1,4 @@
-"""Int8 against the best float once more, by themselves, both run in the way chosen for int8."""
+"""Int8 against the best float once more, by themselves, both run in the same way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from exporter.optimize.rounds import FINAL
 from exporter.optimize.search import is_float
 from exporter.steps.contest import Contest
 from exporter.steps.execution import Built
-from exporter.steps.variants import Tuned, run_alike
+from exporter.steps.variants import run_alike
 from exporter.values import CandidateResult, Estimate
 
 _CLEAR_LEAD = 1.3
@@ -20,7 +20,7 @@ def play_off(
     contest: Contest,
     settled: Sequence[CandidateResult],
     built: Mapping[str, Built],
-    tuned: Tuned,
+    chosen: Built,
 ) -> tuple[CandidateResult, ...]:
     """Take the best float after all unless int8 is faster beyond the noise of a second timing.
 
@@ -32,12 +32,11 @@ def play_off(
         contest: what they are timed with.
         settled: all candidates, one of them chosen.
         built: recipe name → artifact.
-        tuned: the chosen artifact in the way of running it that was chosen.
+        chosen: the chosen artifact, in the way of running it that was chosen, if one was yet.
 
     Returns:
         All candidates; another one is chosen where int8 gains too little for what it loses.
     """
-    chosen = tuned.built
     rival = _rival(contest, settled, chosen)
     if rival is None:
         return tuple(settled)

@@ -82,8 +82,10 @@ def _hold(
     settled = _settle(contest, [*results, *unbuilt], heat, final, forced)
     if forced:
         return _outcome(contest, settled, built, Tuned(built=built[forced]))
+    settled = play_off(contest, settled, built, built[_winner(settled)])
     tuned = tune(contest, built[_winner(settled)], budget)
-    settled = play_off(contest, settled, built, tuned)
+    if tuned.built.variant:
+        settled = play_off(contest, settled, built, tuned.built)
     if _winner(settled) != tuned.built.recipe.name:
         tuned = tune(contest, built[_winner(settled)], budget)
     return _outcome(contest, settled, built, tuned)

@@ -76,6 +76,19 @@ def test_int8_whose_lead_is_within_the_noise_is_not_taken(hold):
     assert "1.20x [0.79, 1.50] as fast as bfloat16" in found["int8"].reason
 
 
+def test_int8_that_loses_is_not_tuned_before(hold):
+    unsteady = {**TABLE, "int8": replace(TABLE["int8"], wobble=(1.0, 1.0, 1.0, 1.5))}
+    tried: list[str] = []
+
+    def effect_of(recipe: str) -> dict[str, float]:
+        tried.append(recipe)
+        return {}
+
+    outcome = hold(unsteady, variants={"short": (SHORT, effect_of)})
+    assert outcome.chosen.recipe.name == "bfloat16"
+    assert "int8" not in tried
+
+
 def test_a_clear_lead_in_the_final_is_not_timed_again(hold):
     """The noise that a second timing would see is not looked for."""
     fast = {"single_ms": 2, "batched_ms": 20, "wobble": (1.0, 1.0, 1.0, 9.0)}
