@@ -35,6 +35,8 @@ MARGIN_WEIGHT = 0.1
 """Of lost margins: a hundredth of similarity is to a text what a thousandth of drift is."""
 _BIAS_RATE = 1.0 / 40
 """Learning rate of biases for one of weights, which are in units of their step."""
+_TRIM_EVERY = 5
+"""Steps after which the heap's holes are given back: a hundred steps left 3 GB of them."""
 _BETAS = (0.9, 0.99)
 _WARM_UP_STEPS = 10
 
@@ -139,8 +141,9 @@ class Training:
         while self.state.step < len(batches) and self.state.stale < self.schedule.patience:
             self._step(batches[self.state.step])
             done = self.state.step
-            if done % self.schedule.check_every == 0 or done == len(batches):
+            if done % _TRIM_EVERY == 0:
                 trim_heap()
+            if done % self.schedule.check_every == 0 or done == len(batches):
                 self._look(held_out, reference)
                 after_look()
             progress(done, len(batches))
