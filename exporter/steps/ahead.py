@@ -7,8 +7,9 @@ it there, and says of a failure what there is to say.
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from exporter.source.encoder import LoadedEncoder
 
 Wait = Callable[[], None]
+_LOOK_S = 0.1
 
 
 @contextmanager
@@ -52,9 +54,11 @@ def embedded_ahead(
         tempfile.TemporaryDirectory(prefix="exporter-embed-") as folder,
         ThreadPoolExecutor(1, initializer=block_interrupts) as threads,
     ):
-        worker = Worker(Path(folder))
+        worker, ended = Worker(Path(folder)), threading.Event()
 
         def embed(tokens: TokenSequences, _: Progress) -> FloatArray:
+            if ended.is_set():
+                raise WorkerDiedError("the run has ended")
             return worker.call(_embed, dump_json(source.spec), num_cores - 1, tokens)
 
         def embed_all() -> None:
@@ -68,8 +72,10 @@ def embedded_ahead(
             yield future.result
             future.result()
         except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            end_children()
+            ended.set()
+            while not future.done():  # its process may only be about to start
+                end_children()
+                wait([future], timeout=_LOOK_S)
             raise
 
 

@@ -51,6 +51,7 @@ _WAYS: Mapping[str, Batching] = {
 }
 
 _SHORT_TOKENS = 48
+"""Longest text of stability under emulation, which takes 30 ms for a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

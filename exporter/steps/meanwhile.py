@@ -6,6 +6,7 @@ put into the cache; the tournament finds it there, and says of a failure what th
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -54,6 +55,7 @@ def compiled_meanwhile(
         return
     # The longest first: those that calibrate by themselves.
     waiting.sort(key=lambda recipe: recipe.quantizer != "nncf_ptq")
+    ended = threading.Event()
     with (
         compilers(stand.target.spec.name, 1) as compile_,
         ThreadPoolExecutor(1, initializer=block_interrupts) as threads,
@@ -61,6 +63,8 @@ def compiled_meanwhile(
 
         def build(recipe: Recipe) -> None:
             after()
+            if ended.is_set():
+                return
             with suppress(ExporterError):
                 build_artifact(work, stand, given, recipe, compile_)
 
@@ -70,6 +74,7 @@ def compiled_meanwhile(
             for future in futures:
                 future.result()
         except BaseException:
+            ended.set()
             threads.shutdown(wait=False, cancel_futures=True)
             end_children()
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -205,13 +206,17 @@ def _read_header(path: Path, arrays: Arrays) -> dict[str, Any]:
 
 def _write_npz(stream: IO[bytes], entries: Mapping[str, NDArray[Any]]) -> None:
     """Write what `np.savez_compressed` would, but for second moments: these hardly shrink."""
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(stream, "w") as archive:
         for name, array in entries.items():
-            entry = zipfile.ZipInfo(f"{name}.npy")
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
             large = array.nbytes >= _STORED_BYTES
-            entry.compress_type = zipfile.ZIP_STORED if large else zipfile.ZIP_DEFLATED
-            with archive.open(entry, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy"),  # without the time: same statistics, same bytes
+                content.getbuffer(),
+                zipfile.ZIP_STORED if large else zipfile.ZIP_DEFLATED,
+                compresslevel=1,
+            )
 
 
 def _pack(table: CalibrationTable) -> tuple[bytes, Arrays]:

@@ -38,16 +38,18 @@ def draw_curve(training: TrainingSummary) -> str:
         y = place(0, drift)[1]
         parts.append(svg.line(_LEFT_PX, y, right, y, "thin"))
         parts.append(svg.text(_LEFT_PX - 8, y + 4, figures.drift(drift), "faint", "end"))
-    steps, _ = svg.ticks(0.0, float(last), 6)
-    for step in steps:
-        x = place(int(step), 0.0)[0]
-        parts.append(svg.text(x, bottom + 1.5 * svg.FONT_PX, f"{step:.0f}", "faint", "middle"))
+    for step in (int(one) for one in svg.ticks(0.0, float(last), 6)[0] if one == int(one)):
+        x = place(step, 0.0)[0]
+        parts.append(svg.text(x, bottom + 1.5 * svg.FONT_PX, str(step), "faint", "middle"))
     parts.append(svg.line(_LEFT_PX, bottom, right, bottom, "axis"))
     parts.append(svg.path([place(look.step, look.drift) for look in looks], "curve"))
     parts += [svg.circle(*place(look.step, look.drift), _POINT_PX, "mark") for look in looks]
-    for look in dict.fromkeys((looks[0], best)):
-        x, y = place(look.step, look.drift)
-        parts.append(svg.text(x + 8, y - 8, figures.drift(look.drift)))
+    x, y = place(looks[0].step, looks[0].drift)
+    parts.append(svg.text(x + 8, y - 8, figures.drift(looks[0].drift)))
+    if best is not looks[0]:  # below the curve, where the first one's figure cannot be
+        x, y = place(best.step, best.drift)
+        under = min(y + 1.6 * svg.FONT_PX, bottom - 4)
+        parts.append(svg.text(x + 8, under, figures.drift(best.drift)))
     below = "training steps; drift, 1 − mean cosine with FP32, of held-out texts"
     middle = (_LEFT_PX + right) / 2
     parts.append(svg.text(middle, bottom + 3.2 * svg.FONT_PX, below, "faint", "middle"))

@@ -115,7 +115,7 @@ def place_name(target: TargetSection) -> str:
 
 
 def is_baseline(target: TargetSection) -> bool:
-    """Say whether a target's artifact is FP32 itself, which nothing is faster than by a ratio."""
+    """Say whether a target's artifact is FP32 itself."""
     return target.recipe is not None and target.recipe.precision == "float32"
 
 

@@ -120,3 +120,4 @@ def test_an_interrupt_ends_the_process(source, tokens, evaluation):
     for child in multiprocessing.active_children():
         child.join(LONG_S)
     assert not multiprocessing.active_children()
+    assert source.lacks_reference(evaluation), "it was let finish"

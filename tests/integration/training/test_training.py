@@ -243,6 +243,18 @@ def test_going_on_after_a_kill_gives_the_same_bytes(case, trained, tmp_path):
     )
 
 
+def test_the_heap_is_given_back_between_looks(case, monkeypatch):
+    """Batches of many shapes leave holes: between two looks they came to gigabytes."""
+    trims: list[int] = []
+    schedule = replace(SCHEDULE, num_steps=12, check_every=12)
+    training = case.training(schedule)
+    monkeypatch.setattr(
+        "exporter.optimize.training.trim_heap", lambda: trims.append(training.state.step)
+    )
+    training.run(case.batches(schedule), case.held_out)
+    assert trims == [5, 10]
+
+
 def test_a_checkpoint_of_another_training_is_refused(case, tmp_path):
     path, training = tmp_path / "checkpoint.safetensors", case.training()
     assert not load_checkpoint(training, path, "one")

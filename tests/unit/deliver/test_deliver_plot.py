@@ -145,10 +145,10 @@ def test_nothing_is_drawn_where_there_are_no_figures():
 # ------------------------------------------------------------------------ the training
 
 
-def trained(*drifts: float) -> ExportRecord:
+def trained(*drifts: float, every: int = 100) -> ExportRecord:
     training = FULL_QUANTIZATION.training
     looks = tuple(
-        CurvePoint(step=100 * number, loss=0.003, drift=drift)
+        CurvePoint(step=every * number, loss=0.003, drift=drift)
         for number, drift in enumerate(drifts)
     )
     quantization = replace(FULL_QUANTIZATION, training=replace(training, curve=looks))
@@ -171,8 +171,17 @@ def test_a_training_is_drawn_as_deep_as_it_goes():
     assert "6.0e-4 at its lowest after 200 steps" in root.findtext(f"{SVG}desc")
 
 
-def test_the_words_of_a_training_cover_nothing_and_stay_on_the_paper():
-    root = tree(trained(0.00063, 0.00055, 0.0005, 0.00049, 0.00047, 0.00047, 0.00046), "training")
+@pytest.mark.parametrize(
+    ("drifts", "every"),
+    [
+        ((0.00063, 0.00055, 0.0005, 0.00049, 0.00047, 0.00047, 0.00046), 100),
+        ((0.00063, 0.00062, 0.0007, 0.0008, 0.0009, 0.0009, 0.0009, 0.0009, 0.0009, 0.0009), 50),
+        ((0.0012, 0.0008), 3),
+        ((0.0012, 0.00001), 1),
+    ],
+)
+def test_the_words_of_a_training_cover_nothing_and_stay_on_the_paper(drifts, every):
+    root = tree(trained(*drifts, every=every), "training")
     paper = Box(left=0, top=0, right=float(root.get("width")), bottom=float(root.get("height")))
     for (words, box), (others, other) in itertools.combinations(boxes(root), 2):
         assert box.overlap(other) == 0.0, (words, others)

@@ -203,8 +203,9 @@ def test_a_damaged_byte_is_noticed(path, member, share):
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
         info = archive.infolist()[member]
-    header = 30 + len(info.filename) + 20  # the local header, its name, sizes in 64 bits
-    content[info.header_offset + header + int(share * info.compress_size)] ^= 0xFF
+    at = info.header_offset  # a local header is 30 bytes, its name, and what it says is added
+    header = 30 + sum(int.from_bytes(content[at + i : at + i + 2], "little") for i in (26, 28))
+    content[at + header + int(share * info.compress_size)] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(CalibrationError, match="cannot be used"):
         CalibrationTable.load(path)

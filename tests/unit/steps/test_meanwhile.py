@@ -128,3 +128,24 @@ def test_an_error_of_the_body_is_raised(scene):
     _, surroundings = scene()
     with pytest.raises(KeyboardInterrupt), compiled_meanwhile(*surroundings, RECIPES):
         raise KeyboardInterrupt
+
+
+def test_nothing_is_begun_after_the_body_has_failed(scene):
+    """What it waits for ends when the run does; a compiler must not start then."""
+    arena, surroundings = scene()
+    failed = threading.Event()
+
+    class Ends:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            threading.Timer(0.2, failed.set).start()
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        compiled_meanwhile(*surroundings, RECIPES, after=lambda: failed.wait(LONG_S)),
+        Ends(),
+    ):
+        raise KeyboardInterrupt
+    assert arena.compiled == []
