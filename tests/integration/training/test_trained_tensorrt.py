@@ -80,6 +80,7 @@ def test_the_real_model_is_fused_as_before_and_gives_what_training_saw(minilm, t
         ("linear", "int8"): 36,
         ("gemm", "int8"): 24,  # query, key and value are merged
         ("fused attention", "float16"): 6,
+        ("reformat", "int8"): 6,  # one for each attention
     }
 
 
