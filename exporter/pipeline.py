@@ -69,10 +69,10 @@ def run_export(settings: Settings, reporter: Reporter, command: str) -> ExportRe
         texts = prepare_texts(work, spec)
         source = Source(work, spec)
         num_cores = settings.threads or usable_cores()
-        with embedded_ahead(source, texts.calibration, texts.evaluations, num_cores) as embedded:
-            graph = source.graph(texts.calibration)
+        with embedded_ahead(source, texts.calibration, texts.evaluations, num_cores) as ahead:
+            graph = source.graph(texts.calibration, ahead.torch_threads)
             turns, in_company = Turns(), len(stands.ready) > 1
-            export = partial(_export_to, work, source, graph, texts, turns, in_company, embedded)
+            export = partial(_export_to, work, source, graph, texts, turns, in_company, ahead.wait)
             shipments = run_stands(stands.ready, export, turns)
         results = (*(shipment.result for shipment in shipments), *stands.not_run)
         record = make_record(work, spec, graph, texts, results, command)

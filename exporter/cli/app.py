@@ -25,6 +25,7 @@ from exporter.cli.report import report
 from exporter.cli.sign import sign
 from exporter.cli.targets import targets
 from exporter.cli.train_aware import train_aware
+from exporter.process import share_cores
 from targets.errors import ExitCode, ExporterError
 
 app = typer.Typer(
@@ -83,6 +84,7 @@ def run(arguments: Sequence[str] | None = None, *, default_command: str | None =
         arguments: command-line arguments; None: those of this process.
         default_command: command to assume (the `export` script).
     """
+    share_cores()
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # 1.32 has a collector built in
     given = list(sys.argv[1:] if arguments is None else arguments)
     if default_command is not None:

@@ -90,3 +90,16 @@ def attention(transformer: nn.Module, implementation: str) -> Iterator[None]:
         yield
     finally:
         transformer.set_attn_implementation(before)
+
+
+@contextmanager
+def num_torch_threads(wanted: int | None) -> Iterator[None]:
+    """Let PyTorch use so many threads for a while; None: as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

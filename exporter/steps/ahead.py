@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,14 +31,29 @@ Wait = Callable[[], None]
 _LOOK_S = 0.1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What works in the background.
+
+    Args:
+        wait: waits for the end of it.
+        torch_threads: for PyTorch in this process beside it, None: all. PyTorch splits its work
+            evenly and waits for the slowest share, so two threads on the one core that is left
+            took twice as long as one.
+    """
+
+    wait: Wait = lambda: None
+    torch_threads: int | None = None
+
+
 @contextmanager
 def embedded_ahead(
     source: Source,
     parity_tokens: TokenSequences,
     evaluations: Sequence[TokenizedEvaluation],
     num_cores: int,
-) -> Iterator[Wait]:
-    """Embed in the background, and yield what waits for the end of it.
+) -> Iterator[Ahead]:
+    """Embed in the background, and yield what the caller should know of it.
 
     Args:
         source: the source model.
@@ -48,7 +64,7 @@ def embedded_ahead(
     """
     missing = [one for one in evaluations if source.lacks_reference(one)]
     if num_cores < 2 or not missing or not source.lacks_graph(parity_tokens):
-        yield lambda: None
+        yield Ahead()
         return
     with (
         tempfile.TemporaryDirectory(prefix="exporter-embed-") as folder,
@@ -69,7 +85,7 @@ def embedded_ahead(
 
         future = threads.submit(embed_all)
         try:
-            yield future.result
+            yield Ahead(wait=future.result, torch_threads=num_cores // 2)
             future.result()
         except BaseException:
             ended.set()

@@ -74,8 +74,12 @@ class Source:
             tool_versions(_TOOLS),
         )
 
-    def graph(self, parity_tokens: TokenSequences) -> Graph:
+    def graph(self, parity_tokens: TokenSequences, torch_threads: int | None = None) -> Graph:
         """Export the FP32 graph and prove that it computes what PyTorch computes.
+
+        Args:
+            parity_tokens: real texts to prove it with.
+            torch_threads: for PyTorch; None: as many as it takes.
 
         Raises:
             ModelError, ExportError, ParityError, NonFiniteError: see `exporter.source`.
@@ -84,9 +88,11 @@ class Source:
         def build(folder: Path, progress: Progress) -> None:
             from exporter.source.onnx_export import export_onnx
             from exporter.source.parity import check_parity
+            from exporter.source.torch_module import num_torch_threads
 
-            artifact = export_onnx(self.encoder, folder)
-            parity = check_parity(self.encoder, artifact, parity_tokens, progress=progress)
+            with num_torch_threads(torch_threads):
+                artifact = export_onnx(self.encoder, folder)
+                parity = check_parity(self.encoder, artifact, parity_tokens, progress=progress)
             (folder / "parity.json").write_bytes(dump_json(parity))
             (folder / "artifact.json").write_bytes(dump_json(artifact))
 

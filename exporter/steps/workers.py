@@ -15,6 +15,8 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
+from exporter.process import share_cores
+
 _GRACE_S = 10.0
 _KEPT_LINES = 20
 _STDERR = 2
@@ -120,6 +122,7 @@ def _live_and_die_with_the_parent() -> None:
     does not show there.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    share_cores()
     threading.Thread(target=_end_after_the_parent, daemon=True).start()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_models import BERT, TEXTS
 
 from exporter.config import Settings
@@ -70,12 +71,27 @@ def forbid_this_process(source: Source, monkeypatch) -> None:
 def test_it_is_made_in_another_process_and_is_the_same(source, tokens, evaluation, monkeypatch):
     expected = source.encoder.embed(evaluation.documents)
     forbid_this_process(source, monkeypatch)
-    with embedded_ahead(source, tokens, [evaluation], 2) as wait:
-        wait()
+    with embedded_ahead(source, tokens, [evaluation], 2) as started:
+        assert started.torch_threads == 1
+        started.wait()
         assert not source.lacks_reference(evaluation)
     found = source.reference(evaluation)
     assert found.queries.shape == (1, expected.shape[1])
     np.testing.assert_allclose(found.documents, expected, atol=1e-6)
+
+
+def test_pytorch_has_the_threads_it_is_left_only_while_it_exports(source, tokens, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    forward = type(source.encoder).forward
+
+    def noted(self, *batch):
+        seen.append(torch.get_num_threads())
+        return forward(self, *batch)
+
+    monkeypatch.setattr(type(source.encoder), "forward", noted)
+    source.graph(tokens, before + 1)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("why", ["one core", "graph there", "embedded before"])
@@ -89,8 +105,9 @@ def test_nothing_is_started_that_gains_nothing(source, tokens, evaluation, monke
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(ahead, "Worker", start)
-    with embedded_ahead(source, tokens, [evaluation], 1 if why == "one core" else 2) as wait:
-        wait()
+    with embedded_ahead(source, tokens, [evaluation], 1 if why == "one core" else 2) as started:
+        assert started.torch_threads is None
+        started.wait()
     assert source.lacks_reference(evaluation) == (why != "embedded before")
 
 
@@ -105,8 +122,8 @@ def refuse(*_):
 @pytest.mark.parametrize("end", [die, refuse])
 def test_a_failure_is_left_to_who_needs_it(source, tokens, evaluation, monkeypatch, end):
     monkeypatch.setattr(ahead, "_embed", end)
-    with embedded_ahead(source, tokens, [evaluation], 2) as wait:
-        wait()
+    with embedded_ahead(source, tokens, [evaluation], 2) as started:
+        started.wait()
     assert source.lacks_reference(evaluation)
     assert len(source.reference(evaluation).documents) == len(TEXTS) - 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -147,3 +148,19 @@ def test_an_unknown_objective_is_usage(capsys, tmp_path):
     code = run(["export", "-t", "openvino", "-o", str(tmp_path / "o"), "--objective", "sped"])
     assert code == ExitCode.USAGE
     assert "throughput" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "4"), ("20", "20")])
+def test_threads_of_blas_do_not_spin_unless_the_user_says_so(monkeypatch, given, found):
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", given)
+    run(["--version"])
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == found
+
+
+def test_blas_is_set_up_before_it_is_loaded():
+    """OpenBLAS reads its environment once, when numpy is imported."""
+    code = "import sys, exporter.cli.app, exporter.steps.workers; print('numpy' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
