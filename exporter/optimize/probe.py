@@ -23,7 +23,7 @@ from targets.quantization.layers import EncoderLayers, LinearLayer
 from targets.quantization.plan import LayerPlan
 
 EMBEDDING = "sentence_embedding"
-_MAX_BATCH_TOKENS = 1024
+_MAX_BATCH_TOKENS = 256
 _FLOAT = np.dtype(np.float32)
 Feed = dict[str, NDArray[Any]]
 

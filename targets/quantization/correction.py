@@ -16,8 +16,10 @@ from targets.errors import CalibrationError
 
 Floats = NDArray[np.float64]
 
-_BLOCK = 128
+_BLOCK = 32
 """Channels whose errors are passed on together (Frantar et al., "lazy batch updates")."""
+_SMALL = 128
+"""Triangular matrices up to this size are inverted in one piece."""
 _DAMPING = 0.1
 """Share of the mean second moment that is added to all of them. GPTQ takes 0.01 (section 3.3); with
 that, the worst text unlike the calibration set fell to a cosine of .978, with 0.1 to .997."""
@@ -84,18 +86,37 @@ def corrected_bias(
 
 
 def _upper_factor_of_inverse(hessian: Floats) -> Floats:
-    """Return U with U^T U the inverse of a symmetric positive matrix."""
+    """Return the upper triangular U with U^T U the inverse of a symmetric positive matrix.
+
+    Cholesky from the last channel to the first gives H = R R^T with R upper triangular, and U is
+    its inverse. H itself is never inverted, which would cost twice as much.
+    """
     try:
         if not np.isfinite(hessian).all():  # LAPACK passes NaN on without a word
             raise np.linalg.LinAlgError("they are not finite")
-        inverse = np.linalg.inv(hessian)
-        return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, np.float64)
+        upper = np.ascontiguousarray(np.linalg.cholesky(hessian[::-1, ::-1])[::-1, ::-1])
+        return _inverse_of_upper(upper)
     except np.linalg.LinAlgError as error:
         raise CalibrationError(
             "second moments of a layer's inputs are no covariance",
             why=str(error),
             hint="calibrate again; the table may be damaged",
         ) from error
+
+
+def _inverse_of_upper(matrix: Floats) -> Floats:
+    """Invert an upper triangular matrix, half by half."""
+    size = len(matrix)
+    if size <= _SMALL:
+        return np.asarray(np.linalg.inv(matrix), np.float64)
+    middle = size // 2
+    inverse = np.zeros_like(matrix)
+    inverse[:middle, :middle] = _inverse_of_upper(matrix[:middle, :middle])
+    inverse[middle:, middle:] = _inverse_of_upper(matrix[middle:, middle:])
+    inverse[:middle, middle:] = (
+        -inverse[:middle, :middle] @ matrix[:middle, middle:] @ inverse[middle:, middle:]
+    )
+    return inverse
 
 
 def _round_channels(
