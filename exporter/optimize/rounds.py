@@ -39,6 +39,10 @@ FINAL = Protocol(rounds=4, round_s=0.0)
 FULL = Protocol(rounds=6, round_s=0.1)
 """What a report quotes."""
 
+LONG = Protocol(rounds=16, round_s=0.0)
+"""For what six rounds leave open: their interval is their whole range, that of sixteen leaves three
+rounds out at either end."""
+
 
 def time_interleaved(
     runners: Mapping[str, Runner],

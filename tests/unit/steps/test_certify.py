@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from exporter.judge import judge_int8_gain
-from exporter.steps.certify import _latencies
+from exporter.judge import Policy, judge_int8_gain
+from exporter.optimize.goal import Goal
+from exporter.optimize.rounds import FULL, LONG
+from exporter.steps.certify import _latencies, _settled, _speed_checks
 from exporter.values import TimedSeries
 
 FP32_MS, BF16_MS, INT8_MS = 6.0, 3.0, 2.0
@@ -80,3 +82,71 @@ def test_a_float_has_no_float_to_beat_and_fp32_nothing_at_all(contest):
     assert _latencies(contest, outcome(BF16, BF16))[1] == ()
     itself, _ = _latencies(contest, outcome(FP32, FP32))
     assert set(by_workload(itself).values()) == {None}
+
+
+# ----------------------------------------------------------------- what six rounds leave open
+
+
+class Stopwatch:
+    """Times like `taken`, with ratios of one's own for the first timing and for a longer one."""
+
+    def __init__(self, rival_ms, longer_ms) -> None:
+        self.rival_ms, self.longer_ms, self.asked = rival_ms, longer_ms, []
+
+    def time(self, title, contenders, workloads, protocol) -> list[TimedSeries]:
+        self.asked.append(([one.name for one in contenders], protocol))
+        rival = self.rival_ms if protocol is FULL else self.longer_ms
+        times = {"int8": [INT8_MS] * len(rival), "bfloat16": rival, "float32": rival}
+        return [
+            TimedSeries(
+                workload=name,
+                texts_per_sample=1,
+                samples_ms={one.name: np.array(times[one.name])[:, None] for one in contenders},
+            )
+            for name in workloads
+        ]
+
+
+OPEN = [1.0, 1.0, 1.0, 3.0, 3.0, 3.0]
+FASTER, SLOWER, STILL_OPEN = [3.0] * 13 + [1.0] * 3, [1.0] * 16, [1.0, 3.0] * 8
+
+
+@pytest.fixture
+def settle(contest):
+    """Certify int8's speed against `best_float` with a stopwatch; return checks and latencies."""
+    contest.stand = SimpleNamespace(measures_latency=True, device=None)
+    contest.policy, contest.goal = Policy(), Goal()
+
+    def run(stopwatch, best_float):
+        contest.bench = stopwatch
+        asked = outcome(INT8, best_float)
+        latency, over_float = _latencies(contest, asked)
+        checks = _speed_checks(contest, asked, latency, over_float)
+        return _settled(contest, asked, checks, latency)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("longer", "verdict"), [(FASTER, "pass"), (SLOWER, "fail"), (STILL_OPEN, "inconclusive")]
+)
+def test_what_is_open_is_timed_longer_and_the_new_rounds_decide(settle, longer, verdict):
+    stopwatch = Stopwatch(OPEN, longer)
+    (speedup, gain), latency = settle(stopwatch, BF16)
+    assert (speedup.verdict, gain.verdict) == (verdict, verdict)
+    assert gain.details["timed"] == "16 rounds, since 6 had left it open"
+    assert [names for names, protocol in stopwatch.asked if protocol is LONG] == [
+        ["float32", "int8"],
+        ["bfloat16", "int8"],
+    ]
+    mix = next(one for one in latency if one.workload == "mix-single")
+    assert mix.speedup.num_samples == LONG.rounds, "the table shows what was judged"
+    assert next(one for one in latency if one.workload == "1x16").speedup.num_samples == 6
+
+
+def test_what_is_decided_is_not_timed_again(settle):
+    stopwatch = Stopwatch([3.0] * 6, SLOWER)
+    (speedup, gain), _ = settle(stopwatch, BF16)
+    assert (speedup.verdict, gain.verdict) == ("pass", "pass")
+    assert "timed" not in gain.details
+    assert all(protocol is FULL for _, protocol in stopwatch.asked)
