@@ -70,10 +70,12 @@ def plan_to_run(
     options: Mapping[str, str],
     length_multiple: int,
     max_batch_tokens: int,
+    adapter_parts: tuple[str, ...] = (),
 ) -> RunPlan:
     """Return the plan that loads an artifact's entry file with the graph's own inputs."""
     return RunPlan(
         adapter=adapter,
+        adapter_parts=adapter_parts,
         model=artifact.directory / artifact.files[0].path,
         inputs=tuple(tensor.name for tensor in graph.inputs),
         output=output,

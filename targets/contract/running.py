@@ -24,6 +24,8 @@ class RunPlan:
         length_multiple: sequence lengths are padded up to a multiple of this, so that
             mixed lengths do not pay for new shapes.
         max_batch_tokens: padded tokens per batch when many texts are embedded.
+        adapter_parts: names of files beside the adapter that it loads by their paths; they travel
+            with it and import no more than it does.
     """
 
     adapter: Path
@@ -36,6 +38,7 @@ class RunPlan:
     options: Mapping[str, str] = field(default_factory=dict)
     length_multiple: int = 16
     max_batch_tokens: int = 2048
+    adapter_parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,7 @@ class RunnerClient:
             RunnerCrashedError: if the runner died.
             StorageError: if the files cannot be brought to the runner.
         """
-        adapter = self._files.install(plan.adapter)
+        adapter = self._files.install(plan.adapter, parts=plan.adapter_parts)
         model = self._files.install(plan.model, with_siblings=True)
         message = {"command": "load", "plan": _plan_to_json(plan, adapter, model)}
         return self._to_info(self._request(message))

@@ -12,12 +12,15 @@ class RunnerFiles(Protocol):
     What a method returns as text is a path on the runner's machine.
     """
 
-    def install(self, path: Path, *, with_siblings: bool = False) -> str:
+    def install(
+        self, path: Path, *, with_siblings: bool = False, parts: tuple[str, ...] = ()
+    ) -> str:
         """Make a file available that others may use again.
 
         Args:
             path: the file; links stay links, because a model finds its weights beside it.
             with_siblings: the other files of its folder are needed beside it.
+            parts: names of the files of its folder that are needed beside it.
         """
 
     def put(self, path: Path) -> str:
@@ -43,7 +46,9 @@ class SameMachine:
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
 
-    def install(self, path: Path, *, with_siblings: bool = False) -> str:
+    def install(
+        self, path: Path, *, with_siblings: bool = False, parts: tuple[str, ...] = ()
+    ) -> str:
         """Name the file; its siblings are beside it."""
         return str(path.absolute())
 

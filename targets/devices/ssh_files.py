@@ -30,15 +30,16 @@ class Parcel:
         return sha256_json(self.entries)
 
 
-def pack(path: Path, *, with_siblings: bool) -> Parcel:
-    """Pack a file, or all visible files of its folder.
+def pack(path: Path, *, with_siblings: bool, parts: tuple[str, ...] = ()) -> Parcel:
+    """Pack a file, with all visible files of its folder or those that are named.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    paths = tuple(sorted(_siblings(path))) if with_siblings else (path,)
+    named = [path, *map(path.with_name, parts)]
+    paths = tuple(sorted(_siblings(path) if with_siblings else named))
     return Parcel(paths=paths, entries=tuple(_describe(one) for one in paths))
 
 
@@ -72,7 +73,9 @@ class RemoteFiles:
         self._scratch = scratch
         self._put: dict[str, str] = {}
 
-    def install(self, path: Path, *, with_siblings: bool = False) -> str:
+    def install(
+        self, path: Path, *, with_siblings: bool = False, parts: tuple[str, ...] = ()
+    ) -> str:
         """Push a file, unless the device has it intact.
 
         Raises:
@@ -81,7 +84,7 @@ class RemoteFiles:
             RunnerCrashedError: the connection was lost.
         """
         try:
-            parcel = pack(path.absolute(), with_siblings=with_siblings)
+            parcel = pack(path.absolute(), with_siblings=with_siblings, parts=parts)
         except FileNotFoundError as error:
             raise RunnerFailedError(f"{self._name}: nothing to load", why=str(error)) from error
         except OSError as error:

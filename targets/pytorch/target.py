@@ -48,6 +48,7 @@ from targets.pytorch.variants import (
 )
 
 ADAPTER = Path(__file__).with_name("session.py")
+ADAPTER_PARTS = ("executed.py", "gpu.py", "loading.py", "pooling.py")
 EMBEDDING = "sentence_embedding"
 FOLDER = "torch"
 
@@ -160,6 +161,7 @@ class TorchTarget:
             graph,
             pad_token_id,
             adapter=ADAPTER,
+            adapter_parts=ADAPTER_PARTS,
             output=EMBEDDING,
             options={**DEFAULTS, PLACE: place},
             length_multiple=LENGTH_MULTIPLE,

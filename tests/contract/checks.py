@@ -351,7 +351,7 @@ def check_shipping(target: Target, artifact: CompiledArtifact) -> None:
 
 
 def check_adapter(subject: Subject, plan: RunPlan) -> None:
-    """The adapter defines `open_session` and imports nothing of ours: it travels alone."""
+    """The adapter defines `open_session`; with its parts it imports nothing of ours."""
     imported = check_adapter_alone(subject, plan)
     origins = packages_distributions()
     named = set(subject.make().spec.distributions)
@@ -366,7 +366,8 @@ def check_adapter_alone(subject: Subject, plan: RunPlan) -> set[str]:
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert "open_session" in functions
     allowed = sys.stdlib_module_names | {"numpy"} | subject.adapter_packages
-    imported = set(_imports(tree))
+    parts = [plan.adapter.with_name(name).read_text("utf-8") for name in plan.adapter_parts]
+    imported = {name for one in (tree, *map(ast.parse, parts)) for name in _imports(one)}
     strangers = imported - allowed
     assert not strangers, f"the adapter imports {sorted(strangers)}"
     return imported

@@ -488,5 +488,10 @@ class GreedyAdapter(GoodTarget):
     adapter = _HERE / "greedy_adapter.py"
 
 
+class GreedyPart(GoodTarget):
+    def run_plan(self, *arguments) -> RunPlan:
+        return replace(super().run_plan(*arguments), adapter_parts=("greedy_adapter.py",))
+
+
 class NamelessRuntime(GoodTarget):
     adapter = _HERE / "onnx_adapter.py"

@@ -121,6 +121,7 @@ BROKEN = [
     ("shipping", "ShipsTwiceToOnePlace", "share a place"),
     ("shipping", "ShipsHalf", "not the files"),
     ("adapter", "GreedyAdapter", "targets"),
+    ("adapter", "GreedyPart", "targets"),
     ("adapter", "NamelessRuntime", "imports onnxruntime"),
 ]
 

@@ -67,6 +67,28 @@ def test_a_model_finds_its_siblings(open_device, start, plan, texts):
         start(open_device(), adapter=adapter)
 
 
+def test_an_adapter_s_parts_travel_with_it_and_nothing_else_does(
+    open_device, start, plan, far, texts, tmp_path
+):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    shutil.copyfile(plan.adapter, folder / "part.py")
+    (folder / "stranger.py").touch()
+    (folder / "session.py").write_text(
+        "from pathlib import Path\n"
+        "from runpy import run_path\n"
+        "open_session = run_path(str(Path(__file__).with_name('part.py')))['open_session']\n"
+    )
+    whole = {"adapter": folder / "session.py", "adapter_parts": ("part.py",)}
+    rows = start(open_device(), **whole).embed(texts)
+    np.testing.assert_array_equal(rows, start(open_device()).embed(texts))
+    (there,) = far.glob("*/session.py")
+    assert {path.name for path in there.parent.iterdir()} == {"session.py", "part.py"}
+    (folder / "part.py").unlink()
+    with pytest.raises(RunnerFailedError, match="part"):
+        start(open_device(), **whole)
+
+
 def test_files_are_pushed_once(open_device, start, plan, far, texts, cable):
     np.save(plan.model, np.random.default_rng(1).normal(size=(50_000, 6)).astype("f4"))
     sent_bytes = []

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from contract.tiny_graph import make_tokens
 
-from targets.pytorch.session import _compilers, _has_compiler
+from targets.pytorch.loading import compilers, has_compiler
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not _has_compiler(), reason=f"no C++ compiler: {', '.join(_compilers())}"),
+    pytest.mark.skipif(not has_compiler(), reason=f"no C++ compiler: {', '.join(compilers())}"),
 ]
 
 

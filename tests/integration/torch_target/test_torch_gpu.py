@@ -14,8 +14,8 @@ from targets.contract import ExecutedPrecision, Hardware, Recipe
 from targets.errors import CompileError, DeviceError
 from targets.hardware.gpu_hardware import hardware_of_gpus
 from targets.hardware.gpus import gpu_profile
+from targets.pytorch.loading import has_compiler
 from targets.pytorch.recipes import recipes_for
-from targets.pytorch.session import _has_compiler
 from targets.pytorch.target import TorchTarget
 from targets.registry import open_device
 
@@ -164,7 +164,7 @@ def test_a_graph_of_every_shape_gives_the_same_embeddings(bench, artifacts, name
 
 @pytest.mark.gpu
 def test_compiled_blocks_give_the_same_embeddings(bench, artifacts):
-    if not _has_compiler("cuda"):
+    if not has_compiler("cuda"):
         pytest.skip("no C compiler for Triton's launcher")
     artifact = artifacts("bfloat16")
     rows = bench.embed(artifact, place="cuda", compile="dynamic")

@@ -9,7 +9,7 @@ import pytest
 
 from targets.errors import CompileError
 from targets.pytorch.head import read_head
-from targets.pytorch.session import Head
+from targets.pytorch.pooling import Head
 
 torch = pytest.importorskip("torch")
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from targets.pytorch import session
+from targets.pytorch import loading
 
 
 def layer(num_outputs: int, num_inputs: int, *, packs: bool = True) -> SimpleNamespace:
@@ -32,7 +32,7 @@ def layer(num_outputs: int, num_inputs: int, *, packs: bool = True) -> SimpleNam
 )
 def test_only_shapes_that_its_kernel_takes_are_packed(shape, packed):
     one, plain = layer(*shape), layer(*shape, packs=False)
-    session._keep_plain_where_packing_fails(
+    loading._keep_plain_where_packing_fails(
         SimpleNamespace(modules=lambda: [one, plain, SimpleNamespace()])
     )
     assert one.support_avx512bf16_for_cpu is packed

@@ -14,8 +14,9 @@ from targets.hardware.explain import explain_recipe
 from targets.hardware.gpu_hardware import hardware_of_gpus
 from targets.hardware.gpus import gpu_profile
 from targets.hardware.precisions import accelerated_precisions, is_backed
+from targets.pytorch.executed import _aggregate
 from targets.pytorch.recipes import check_recipe, recipes_for
-from targets.pytorch.session import _aggregate, _widened
+from targets.pytorch.session import _widened
 from targets.pytorch.variants import DEFAULTS, variants_of_plan
 
 
