@@ -9,9 +9,8 @@ from pathlib import Path
 from exporter.deliver.report import Report
 from exporter.deliver.report.document import TargetSection
 from exporter.steps.bundled import artifact_of, chosen_way, open_bundle, plan_of, reported_threads
-from targets.contract import Hardware, RunPlan
+from targets.contract import LOCAL, Hardware, RunPlan
 from targets.errors import ExitCode, StepError, UsageError
-from targets.registry import LOCAL
 
 DEFAULT_TARGET = "openvino"
 _FINISHED = (ExitCode.PASS, ExitCode.GATE_FAILED, ExitCode.INCONCLUSIVE)

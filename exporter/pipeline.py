@@ -35,9 +35,10 @@ from exporter.steps.training import calls_for_training, trained_if_asked, with_t
 from exporter.steps.untimed import choose_untimed
 from exporter.steps.workspace import Workspace
 from exporter.values import ExportRecord, TargetResult
+from targets.contract import LOCAL
 from targets.errors import ExporterError
 from targets.hardware.detect import usable_cores
-from targets.registry import LOCAL, open_device
+from targets.registry import open_device
 
 
 def run_export(settings: Settings, reporter: Reporter, command: str) -> ExportRecord:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from targets.contract import Availability, Device, Precision, Target, TargetSpec
+from targets.contract import LOCAL, LOCAL_CUDA, Availability, Device, Precision, Target, TargetSpec
 from targets.errors import NotInstalledError, UnknownTargetError, UsageError
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ BUILT_IN: Mapping[str, str] = {
     "torch": "targets.pytorch.target:TorchTarget",
 }
 """Name → "module:class" of our own targets."""
-LOCAL = "local"
-LOCAL_CUDA = "local:cuda"
-"""This machine's GPU; what else follows `local:` is an instruction set."""
 EMULATED = "emulated"
 SSH = "ssh"
 

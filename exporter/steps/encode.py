@@ -16,9 +16,9 @@ from exporter.source.tokenizer import load_tokenizer
 from exporter.steps.bundled import OpenBundle, open_bundle
 from exporter.steps.execution import Built, Stand
 from exporter.steps.members import built_of, stand_on
-from targets.contract import Batching, FloatArray, Progress, TokenSequences
+from targets.contract import LOCAL, LOCAL_CUDA, Batching, FloatArray, Progress, TokenSequences
 from targets.errors import NonFiniteError, UsageError
-from targets.registry import LOCAL, LOCAL_CUDA, load_target, open_device
+from targets.registry import load_target, open_device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

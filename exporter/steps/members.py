@@ -15,10 +15,10 @@ from exporter.steps.execution import Bench, Built, Stand
 from exporter.steps.texts import TokenizedEvaluation
 from exporter.steps.workspace import Workspace
 from exporter.values import EvaluationEmbeddings, MissingMember, SpaceMember, reference_space
-from targets.contract import Device, Preparable, Target, hardware_of
+from targets.contract import LOCAL, Device, Preparable, Target, hardware_of
 from targets.errors import DeviceError, ExporterError, NotInstalledError
 from targets.hardware.detect import usable_cores
-from targets.registry import LOCAL, load_target, open_device
+from targets.registry import load_target, open_device
 
 REFERENCE_NAME = "float32"
 _REFERENCE_TARGETS = ("onnxruntime", "onnxruntime-mobile")

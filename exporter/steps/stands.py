@@ -10,7 +10,7 @@ from exporter.config import Settings
 from exporter.steps.execution import Stand
 from exporter.steps.workspace import Workspace
 from exporter.values import TargetResult
-from targets.contract import Availability, Device, Preparable, Target, hardware_of
+from targets.contract import LOCAL, Availability, Device, Preparable, Target, hardware_of
 from targets.errors import (
     ConfigError,
     DeviceError,
@@ -19,7 +19,7 @@ from targets.errors import (
     UsageError,
 )
 from targets.hardware.detect import usable_cores
-from targets.registry import BUILT_IN, LOCAL, load_target, open_device, target_names
+from targets.registry import BUILT_IN, load_target, open_device, target_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

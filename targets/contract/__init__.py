@@ -15,6 +15,8 @@ from targets.contract.graph import (
     TensorSpec,
 )
 from targets.contract.hardware import (
+    LOCAL,
+    LOCAL_CUDA,
     Availability,
     Hardware,
     TargetSpec,
@@ -74,6 +76,8 @@ from targets.contract.tokens import (
 __all__ = [
     "ALONE",
     "CALIBRATORS",
+    "LOCAL",
+    "LOCAL_CUDA",
     "PRECISIONS",
     "ArtifactFile",
     "Availability",

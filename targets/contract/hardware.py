@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 
 from targets.contract.recipes import Precision
 
+LOCAL = "local"
+"""The device that is this machine's CPU; behind `local:` stands an instruction set, or:"""
+LOCAL_CUDA = "local:cuda"
+"""The device that is this machine's GPU."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:

@@ -6,10 +6,9 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from targets.contract import Hardware
+from targets.contract import LOCAL_CUDA, Hardware
 from targets.devices.capped import CappedDevice
 from targets.devices.capped import device_names as capped_names
-from targets.devices.cuda import NAME as CUDA
 from targets.devices.cuda import CudaDevice
 from targets.devices.emulated import EMULATED, emulated_cpu
 from targets.devices.emulated import device_names as emulated_names
@@ -98,8 +97,8 @@ def _describe_cuda() -> DeviceRow:
     try:
         hardware = CudaDevice().hardware()
     except DeviceError as error:
-        return _row(CUDA, "-", "real", f"{error.what} ({error.why})")
-    return _row(CUDA, f"{hardware.model_name} ({hardware.microarchitecture})", "real")
+        return _row(LOCAL_CUDA, "-", "real", f"{error.what} ({error.why})")
+    return _row(LOCAL_CUDA, f"{hardware.model_name} ({hardware.microarchitecture})", "real")
 
 
 def _describe_capped(name: str) -> DeviceRow:

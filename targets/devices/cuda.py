@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from targets.contract import Hardware
+from targets.contract import LOCAL_CUDA, Hardware
 from targets.devices.local import DEFAULT_SILENCE_S, LocalDevice
 from targets.hardware.gpu_hardware import hardware_at_hand
 from targets.hardware.nvidia import detect_gpu
 
-NAME = "local:cuda"
 FEATURE = "cuda"
 """Feature that this device has beside those of its tensor cores."""
 
@@ -28,7 +27,7 @@ class CudaDevice(LocalDevice):
         self._gpu = detect_gpu()
         # CUDA counts the fastest GPU first unless told otherwise; the driver's tool, by the bus
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        super().__init__(NAME, environment=order, silence_s=silence_s)
+        super().__init__(LOCAL_CUDA, environment=order, silence_s=silence_s)
 
     def hardware(self) -> Hardware:
         """Return the GPU, with the CPU cores that feed it."""

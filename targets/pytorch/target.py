@@ -7,6 +7,8 @@ from pathlib import Path
 
 from targets.artifacts import artifact_file, built_artifact, plan_to_run
 from targets.contract import (
+    LOCAL,
+    LOCAL_CUDA,
     Availability,
     CompiledArtifact,
     CompileRequest,
@@ -52,7 +54,7 @@ ADAPTER_PARTS = ("executed.py", "gpu.py", "loading.py", "pooling.py")
 EMBEDDING = "sentence_embedding"
 FOLDER = "torch"
 
-_CAPPED, _GPU = "local:", "local:cuda"
+_CAPPED = f"{LOCAL}:"
 _UNCAPPABLE = (
     "PyTorch cannot be held to older instructions in all of its kernels: take the machine itself, "
     "by --device ssh://user@host"
@@ -91,7 +93,7 @@ class TorchTarget:
         except Exception as error:  # the contract: a probe answers, whatever a device does
             found = f"device {device.name} does not say what it is: {error}"
             return Availability(ok=False, missing=(found,), tool_versions=versions())
-        if device.name != _GPU and device.name.startswith(_CAPPED):
+        if device.name != LOCAL_CUDA and device.name.startswith(_CAPPED):
             return Availability(ok=False, missing=(_UNCAPPABLE,), tool_versions=versions())
         if is_gpu(hardware) and (found := lacks_cuda()):
             return Availability(ok=False, missing=(found,), tool_versions=versions())

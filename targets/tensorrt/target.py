@@ -11,6 +11,8 @@ from typing import Any
 
 from targets.artifacts import artifact_file, built_artifact
 from targets.contract import (
+    LOCAL,
+    LOCAL_CUDA,
     ArtifactFile,
     Availability,
     CompiledArtifact,
@@ -65,7 +67,6 @@ from targets.tensorrt.sdk import (
     tensorrt_versions,
 )
 
-LOCAL, LOCAL_CUDA = "local", "local:cuda"
 TRTEXEC_TIMINGS = "trtexec.timing"
 DEFAULT_CAPABILITY = "8.9"
 FINISH = "exporter build BUNDLE, on the machine with the GPU"
