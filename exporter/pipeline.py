@@ -179,7 +179,9 @@ def _tournament(
         rehearsal = replace(stand, device=open_device(LOCAL))
         with turns.here(), Bench(work, rehearsal) as bench:
             contest = hold(stand=rehearsal, bench=bench, texts=texts)
-            outcome = choose_untimed(contest, quantization.recipes, dev_reference)
+            # one is built after the other here, so that none need be left out beforehand
+            everything = quantization.with_superseded().recipes
+            outcome = choose_untimed(contest, everything, dev_reference)
         reduced = reduce_evaluation(texts.test, seed=work.settings.seed)
         few = replace(texts, test=reduced.evaluation)
         with Bench(work, stand) as bench:
