@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from targets.contract import ALONE, Batching, TokenSequences, Workload
+from targets.contract import ALONE, Batching, RunPlan, TokenSequences, Workload
+from targets.devices.client import _plan_to_json
 from targets.devices.local import LocalDevice
 from targets.errors import RunnerFailedError
 from targets.openvino.session import open_session
@@ -25,6 +25,12 @@ ROOT = Path(__file__).parents[3]
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+
+
+def session_plan(plan: RunPlan, num_threads: int) -> SessionPlan:
+    """The plan as the runner reads it from what it is sent."""
+    message = _plan_to_json(plan, str(plan.adapter), str(plan.model))
+    return SessionPlan.from_json(message, num_threads=num_threads)
 
 
 def executed(runner, texts) -> dict[str, set[str]]:
@@ -58,7 +64,7 @@ def test_embeddings_do_not_depend_on_company(start, texts, batching):
 
 def test_results_are_copies_of_the_runtimes_memory(openvino, make_plan):
     """Asked in this process: the runner copies once more and would hide it."""
-    plan = SessionPlan.from_json(asdict(make_plan()), num_threads=1)
+    plan = session_plan(make_plan(), num_threads=1)
     session = open_session(plan.model, plan)
     first = session.run(full_batch(1, 8, plan, None))
     kept = first.copy()
@@ -242,14 +248,14 @@ def test_streams_give_every_text_its_own_row(make_plan, texts, tiny):
 
 def test_only_a_session_with_streams_takes_several_batches(openvino, make_plan):
     for options, several in (({"INFERENCE_PRECISION_HINT": "f32"}, False), (STREAMS, True)):
-        plan = SessionPlan.from_json(asdict(make_plan(options=options)), num_threads=2)
+        plan = session_plan(make_plan(options=options), num_threads=2)
         session = open_session(plan.model, plan)
         assert hasattr(session, "run_many") is several
         session.close()
 
 
 def test_results_of_streams_are_in_the_order_of_the_batches(openvino, make_plan):
-    plan = SessionPlan.from_json(asdict(make_plan(options=STREAMS)), num_threads=2)
+    plan = session_plan(make_plan(options=STREAMS), num_threads=2)
     session = open_session(plan.model, plan)
     batches = [full_batch(1 + number % 3, 4 + 7 * (number % 5), plan, None) for number in range(15)]
     together = session.run_many(batches)
@@ -262,7 +268,7 @@ def test_results_of_streams_are_in_the_order_of_the_batches(openvino, make_plan)
 
 
 def test_an_error_in_a_stream_is_not_lost(openvino, make_plan):
-    plan = SessionPlan.from_json(asdict(make_plan(options=STREAMS)), num_threads=2)
+    plan = session_plan(make_plan(options=STREAMS), num_threads=2)
     session = open_session(plan.model, plan)
     bad = full_batch(1, 8, plan, None)
     bad["attention_mask"] = bad["attention_mask"][:, :5]
