@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from targets.devices.userland import ROOT_VARIABLE, devices_root
@@ -15,6 +16,10 @@ from targets.errors import DeviceError, NotInstalledError, RunnerFailedError
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# A suite that passed passes again; HYPOTHESIS_PROFILE=default draws other examples each time.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 DEVICES = devices_root()
 """The user's own emulated devices: too large to be built for every test session."""
