@@ -12,6 +12,11 @@ HEAT_MARGIN = 0.2
 """How far behind the fastest a candidate of the heat may be and still race on; single rounds
 of one artifact were seen to differ by up to 15 % on a shared machine."""
 
+FLOAT_MARGIN = 0.5
+"""The same for a float behind an int8 leader: int8 must be proven faster than the best float, so
+that one is only left out where no noise has put it there. In a heat whose truth was a tie, it was
+seen at two thirds of int8's speed-up."""
+
 SLOWER_THAN_FP32 = 0.85
 """A candidate this much slower than FP32 in the heat cannot win (see `HEAT_MARGIN`)."""
 
@@ -132,8 +137,9 @@ class Goal:
         """
         bar = SLOWER_THAN_FP32 * (self.min_speedup if self.objective == "size" else 1.0)
         against = "FP32"
-        if leader is not None and self.objective != "size" and self._sure(leader) > bar:
-            bar, against = self._sure(leader), f"{leader.name} ({leader.speedup:.2f}x)"
+        sure = 0.0 if leader is None else leader.speedup * (1.0 - _margin(one, leader))
+        if leader is not None and self.objective != "size" and sure > bar:
+            bar, against = sure, f"{leader.name} ({leader.speedup:.2f}x)"
         if 0.0 < one.speedup < bar:
             return f"{one.speedup:.2f}x FP32 in the heat: cannot win against {against}, not judged"
         larger = leader is not None and one.size_bytes >= leader.size_bytes
@@ -159,7 +165,8 @@ class Goal:
 
         Two rounds give no interval worth the name, so a fixed margin stands for it: out is
         who stays behind the fastest even at the friendly end of it. Of the others the fastest
-        meet, and with them the closest to FP32 and the fastest float, which win a tie. For
+        meet, and with them the closest to FP32 and the fastest float, which win a tie: int8 will
+        have to be faster than that one, so it is only left out where it is far behind. For
         the size, the smallest that is fast enough beyond doubt comes as well, or else the
         fastest.
         """
@@ -168,7 +175,11 @@ class Goal:
         ranked = self.ranked(entrants)
         hopeful = [one for one in ranked if one.speedup >= self._sure(ranked[0])]
         closest = sorted(hopeful, key=lambda one: one.closeness, reverse=True)[:1]
-        floats = [one for one in hopeful if one.is_float][:1]
+        floats = [
+            one
+            for one in ranked
+            if one.is_float and one.speedup >= ranked[0].speedup * (1.0 - _margin(one, ranked[0]))
+        ][:1]
         names = {one.name for one in (*hopeful[:MAX_FASTEST], *closest, *floats)}
         return tuple(one.name for one in ranked if one.name in names)
 
@@ -193,6 +204,10 @@ class Goal:
                 f"({winner.speedup:.2f}x), which is closer to FP32"
             )
         return f"{one.speedup:.2f}x FP32 on {self.where}, {winner.name} {winner.speedup:.2f}x"
+
+
+def _margin(one: Entrant, leader: Entrant) -> float:
+    return FLOAT_MARGIN if one.is_float and not leader.is_float else HEAT_MARGIN
 
 
 def _tie(one: Entrant) -> float:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.optimize.goal import FLOAT_TIE, HEAT_MARGIN, SLOWER_THAN_FP32, TIE, Entrant, Goal
+from exporter.optimize.goal import (
+    FLOAT_MARGIN,
+    FLOAT_TIE,
+    HEAT_MARGIN,
+    SLOWER_THAN_FP32,
+    TIE,
+    Entrant,
+    Goal,
+)
 
 MIXES = ("mix-single", "mix-batched")
 FASTEST = Goal()
@@ -124,6 +132,18 @@ def test_the_closest_and_the_fastest_float_come_to_the_final_besides():
         entrant("float32", 1.0, overlap=1.0),
     ]
     assert FASTEST.finalists(heat) == ("int8", "static", "quarter", "bfloat16")
+
+
+def test_a_float_stays_in_the_race_with_int8_unless_it_is_far_behind():
+    """What int8 must be proven faster than is not left out by a heat of two rounds."""
+    int8, bar = entrant("int8", 3.0), 3.0 * (1 - FLOAT_MARGIN)
+    near, far = entrant("bfloat16", bar + 0.01), entrant("bfloat16", bar - 0.01)
+    assert FASTEST.why_beaten(near, int8) is None
+    assert "against int8 (3.00x)" in (FASTEST.why_beaten(far, int8) or "")
+    assert FASTEST.why_beaten(entrant("bfloat16", bar + 0.01), entrant("float32", 3.0)) is not None
+    assert FASTEST.why_beaten(entrant("static", bar + 0.01), int8) is not None
+    assert FASTEST.finalists([int8, near]) == ("int8", "bfloat16")
+    assert FASTEST.finalists([int8, far]) == ("int8",)
 
 
 def test_a_tie_goes_to_the_one_closer_to_fp32():
