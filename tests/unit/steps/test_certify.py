@@ -10,6 +10,7 @@ import pytest
 from exporter.judge import Policy, judge_int8_gain
 from exporter.optimize.goal import Goal
 from exporter.optimize.rounds import FULL, LONG
+from exporter.steps import certify
 from exporter.steps.certify import _latencies, _settled, _speed_checks
 from exporter.values import TimedSeries
 
@@ -150,3 +151,33 @@ def test_what_is_decided_is_not_timed_again(settle):
     assert (speedup.verdict, gain.verdict) == ("pass", "pass")
     assert "timed" not in gain.details
     assert all(protocol is FULL for _, protocol in stopwatch.asked)
+
+
+def test_certifying_settles_what_is_open(settle, contest, monkeypatch):
+    settle(stopwatch := Stopwatch(OPEN, FASTER), BF16)  # puts policy, goal and device there
+    for name in ("fidelity_of", "judge_precision", "spread_by_length"):
+        monkeypatch.setattr(certify, name, lambda *_: None)
+    for name in ("judge_fidelity", "judge_size"):
+        monkeypatch.setattr(certify, name, lambda *_: ())
+    monkeypatch.setattr(certify, "TargetResult", SimpleNamespace)
+    target = SimpleNamespace(spec=SimpleNamespace(name="openvino"))
+    contest.stand = SimpleNamespace(
+        measures_latency=True,
+        device=SimpleNamespace(name="local"),
+        target=target,
+        hardware=None,
+        tool_versions={},
+    )
+    contest.bench = SimpleNamespace(
+        stop=lambda _: None, time=stopwatch.time, look_into=lambda *_: (None, ())
+    )
+    contest.texts = SimpleNamespace(test=SimpleNamespace(documents=None))
+    asked = outcome(INT8, BF16)
+    asked.chosen = SimpleNamespace(
+        **vars(INT8), artifact=SimpleNamespace(size_bytes=1), plan=SimpleNamespace(options={})
+    )
+    asked.candidates, asked.variants = (), ()
+    result = certify.certify(contest, asked, None)
+    speed = [one for one in result.checks if one is not None]
+    assert [one.verdict for one in speed] == ["pass", "pass"]
+    assert {one.workload: one.speedup.num_samples for one in result.latency}["mix-single"] == 16
