@@ -35,7 +35,7 @@ from targets.openvino.sdk import import_nncf, quiet
 from targets.openvino.static import kept_in_float
 from targets.openvino.target import OpenVinoTarget
 from targets.quantization.plan import QdqPlan
-from targets.quantization.plans_file import apply_copies, load_prepared
+from targets.quantization.plans_file import load_changed, load_prepared
 from targets.quantization.qdq import insert_qdq
 from targets.registry import open_device
 
@@ -96,7 +96,7 @@ def rate_onnx(given: Contestant) -> tuple[Rated, ...]:
             if plans is None:
                 continue
             prepared = load_prepared(plans)
-            model, layers = apply_copies(given.graph.path, prepared)
+            model, layers = load_changed(given.graph.path, prepared)
             kept = kept_in_float(recipe.overrides, layers, recipe.name)
             chosen = tuple(p for p in prepared.plans if p.layer.path not in kept)
             path = Path(folder) / f"{recipe.name}.onnx"

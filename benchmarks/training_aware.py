@@ -34,7 +34,7 @@ from targets.contract import Hardware
 from targets.errors import ExitCode
 from targets.hardware.detect import usable_cores
 from targets.quantization.plan import QdqPlan
-from targets.quantization.plans_file import apply_copies, load_prepared
+from targets.quantization.plans_file import load_changed, load_prepared
 from targets.quantization.qdq import insert_qdq
 
 RESULTS = Path(__file__).with_name("results") / "training_aware.json"
@@ -97,7 +97,7 @@ def measure(settings: Settings, reporter: Reporter, command: str) -> Document:
 
         def judge(plans: Path) -> Judged:
             prepared = load_prepared(plans)
-            model, _ = apply_copies(graph.path, prepared)
+            model, _ = load_changed(graph.path, prepared)
             quantized = insert_qdq(model, QdqPlan(layers=prepared.plans))
             rows = EvaluationEmbeddings(
                 queries=embed_graph(quantized, graph, texts.test.queries, usable_cores()),

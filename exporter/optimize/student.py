@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from targets.errors import CalibrationError
+from targets.quantization.graph import module_path
 from targets.quantization.integers import activation_parameters, weight_limit
 from targets.quantization.plan import LayerPlan
 
@@ -70,6 +71,7 @@ def build_student(
     transformer: nn.Module,
     plans: Sequence[LayerPlan],
     weights: Mapping[str, NDArray[Any]],
+    shifts: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Student:
     """Copy the source's module and put fake-quantized layers into the copy.
 
@@ -78,6 +80,7 @@ def build_student(
         transformer: the Transformers model inside it, whose module paths the plans name.
         plans: with integers and scales, one for each layer.
         weights: stored tensors of the graph that the plans were made for.
+        shifts: output of a LayerNorm in that graph → what is subtracted from it.
 
     Raises:
         CalibrationError: a layer cannot be trained; says which and why.
@@ -92,6 +95,9 @@ def build_student(
         layer = _fake_quantized(plan, weights)
         _replace(copied, path, layer, plan)
         layers[plan.layer.node] = layer
+    for output, shift in (shifts or {}).items():
+        path = module_path(output)
+        _move(copied, f"{inside}.{path}" if inside else path, shift)
     return Student(module=copied, layers=layers, plans=tuple(plans))
 
 
@@ -130,6 +136,26 @@ def _replace(module: nn.Module, path: str, layer: nn.Module, plan: LayerPlan) ->
             hint="take the post-training recipes for this model",
         )
     owner.add_module(name, layer)
+
+
+def _move(module: nn.Module, path: str, shift: NDArray[np.float32]) -> None:
+    """Subtract a shift from what a LayerNorm gives; what reads it has its bias from the graph."""
+    import torch
+    from torch import nn
+
+    try:
+        norm = module.get_submodule(path)
+    except AttributeError:
+        norm = None
+    if not isinstance(norm, nn.LayerNorm) or norm.bias is None:
+        raise CalibrationError(
+            f"{path} cannot be trained",
+            why="the graph moves its output, and the PyTorch model has no LayerNorm with a bias "
+            "there",
+            hint="take the post-training recipes for this model",
+        )
+    with torch.no_grad():
+        norm.bias -= torch.from_numpy(shift)
 
 
 def _fake_quantized(plan: LayerPlan, weights: Mapping[str, NDArray[Any]]) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -13,12 +13,14 @@ import onnx
 from numpy.typing import NDArray
 
 from exporter.deliver.codec import dump_json
+from exporter.optimize.activation_sample import ActivationSample
 from exporter.optimize.attention import AttentionTrial
 from exporter.optimize.methods import choose_method
 from exporter.optimize.probe import Probe, drift
 from exporter.optimize.sensitivity import measure_sensitivity
 from exporter.optimize.tables import TablePrecision, measure_tables
 from exporter.steps.calibration import calibration_table
+from exporter.steps.changed_graph import changed_graph
 from exporter.steps.workspace import Workspace, tool_versions
 from exporter.values import EncoderSpec, MethodScore, QuantizationSummary, TableSensitivity
 from targets.contract import (
@@ -34,12 +36,12 @@ from targets.hardware.precisions import adds_pairs_with_saturation
 from targets.hashing import sha256_file
 from targets.lengths import spread_by_length
 from targets.quantization.attention import AttentionPlan
+from targets.quantization.correction import rounding_corrected
 from targets.quantization.layers import read_layers
 from targets.quantization.overflow import layers_at_risk, predict_plan
 from targets.quantization.plan import LayerPlan
 from targets.quantization.plans_file import Prepared, save_prepared
 from targets.quantization.prepare import Method, Preparation
-from targets.quantization.splitting import choose_copies, split_channels, split_table
 from targets.quantization.table import CalibrationTable
 
 HELD_OUT_EVERY = 10
@@ -86,11 +88,10 @@ def int8_forms(
         layers = read_layers(model)
         stored = CalibrationTable.load(table)
         stored.require(graph_sha256=graph.sha256, corpus_sha256=seen.sha256)
-        copies: dict[str, NDArray[np.int64]] = {}
-        if scheme.smoothing != "off" and scheme.calibrator in ("auto", "minmax"):
-            copies = choose_copies(model, layers, stored, symmetric=scheme.symmetric)
-        model = split_channels(model, layers, copies)
         num_threads = work.settings.threads or usable_cores()
+        sample = ActivationSample(graph, seen, num_threads)
+        changed = changed_graph(model, layers, stored, scheme, sample)
+        model = changed.model
         search = _Search(
             trial=partial(
                 AttentionTrial,
@@ -101,7 +102,8 @@ def int8_forms(
                 held_out=held_out,
                 num_threads=num_threads,
             ),
-            preparation=Preparation(model, layers, split_table(stored, layers, copies)),
+            preparation=Preparation(model, layers, changed.table, changed.divisors),
+            rounding_errors=partial(sample.rounding_errors, changes=changed.changes(layers)),
             probe=Probe(
                 graph,
                 model,
@@ -109,7 +111,7 @@ def int8_forms(
                 signed=scheme.integers.startswith("S"),
                 num_threads=num_threads,
             ),
-            table=split_table(stored, layers, copies),
+            table=changed.table,
             table_sha256=stored.sha256,
             held_out=held_out,
             tables=partial(
@@ -122,7 +124,7 @@ def int8_forms(
             ),
         )
         found, summary = search.run(scheme, reduce_range=saturates, progress=progress)
-        save_prepared(replace(found, copies=copies), folder / PLANS)
+        save_prepared(replace(found, copies=changed.copies, shifts=changed.shifts), folder / PLANS)
         (folder / SUMMARY).write_bytes(dump_json(summary))
 
     parts = (
@@ -163,6 +165,7 @@ class _Search:
     """Tries methods, layers and attention on held-out texts."""
 
     preparation: Preparation
+    rounding_errors: Callable[[Sequence[LayerPlan]], Mapping[str, NDArray[np.float64]]]
     probe: Probe
     trial: Callable[..., AttentionTrial]
     table: CalibrationTable
@@ -178,7 +181,7 @@ class _Search:
         tried: dict[Method, tuple[LayerPlan, ...]] = {}
 
         def score(method: Method) -> float:
-            tried[method] = self.preparation.plans(method)
+            tried[method] = self._plans(method)
             return drift(reference, self.probe.embed(self.held_out, tried[method]))
 
         method, scores = choose_method(scheme, score)
@@ -222,7 +225,15 @@ class _Search:
         }
         if not reduced:
             return plans
-        return self.preparation.plans(method, reduce_range=lambda layer: layer.path in reduced)
+        return self._plans(method, reduced)
+
+    def _plans(self, method: Method, reduced: Collection[str] = ()) -> tuple[LayerPlan, ...]:
+        """Return the int8 forms by a method, corrected by what rounding does to the inputs."""
+        plans = self.preparation.plans(method, reduce_range=lambda layer: layer.path in reduced)
+        if not method.correct:
+            return plans
+        errors = self.rounding_errors(plans)
+        return tuple(rounding_corrected(one, errors[one.layer.activation]) for one in plans)
 
     def _at_risk(self, plans: Sequence[LayerPlan]) -> tuple[str, ...]:
         found = [

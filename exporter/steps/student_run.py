@@ -26,7 +26,7 @@ from targets.contract import FloatArray, IntArray, OnnxArtifact, Progress, Token
 from targets.errors import CalibrationError
 from targets.quantization.graph import to_array
 from targets.quantization.plan import LayerPlan, QdqPlan
-from targets.quantization.plans_file import Prepared, apply_copies
+from targets.quantization.plans_file import Prepared, load_changed
 from targets.quantization.qdq import insert_qdq
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class StudentRun:
         labels = None if texts.labels is None else only_seen(texts.labels, seen_at)
         classes = None if labels is None else labels.of_text[seen_at]
         centres = None if labels is None else self._centres(labels, texts.tokens, seen_at)
-        model, _ = apply_copies(self.graph.path, self.prepared)
+        model, _ = load_changed(self.graph.path, self.prepared)
         # What training needs is gone before sessions are opened: both at once take 4 GB.
         batches = self._batches(seen, classes)
         learnt = self._learn(model, batches, centres, held_out, checkpoint, identity, progress)
@@ -132,7 +132,11 @@ class StudentRun:
         encoder = self.encoder
         with attention(encoder.transformer, "sdpa"):
             student = build_student(
-                encoder.module, encoder.transformer, self.prepared.plans, weights
+                encoder.module,
+                encoder.transformer,
+                self.prepared.plans,
+                weights,
+                self.prepared.shifts,
             )
             training = Training(
                 student,

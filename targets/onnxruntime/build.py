@@ -27,7 +27,7 @@ from targets.quantization.embeddings_qdq import store_embeddings
 from targets.quantization.layers import read_layers
 from targets.quantization.overrides import quantized_layers
 from targets.quantization.plan import QdqPlan
-from targets.quantization.plans_file import apply_copies, load_prepared
+from targets.quantization.plans_file import load_changed, load_prepared
 from targets.quantization.qdq import insert_qdq
 from targets.quantization.validate import validate_qdq
 
@@ -70,7 +70,7 @@ def _static(request: CompileRequest) -> onnx.ModelProto:
             f"recipe {recipe.name!r} needs calibrated layers", hint="run `exporter export`"
         )
     prepared = load_prepared(request.plans)
-    model, layers = apply_copies(request.graph.path, prepared)
+    model, layers = load_changed(request.graph.path, prepared)
     chosen = quantized_layers(recipe, layers)
     paths = {layer.node: layer.path for layer in chosen}
     plans = tuple(plan for plan in prepared.plans if plan.layer.node in paths)

@@ -21,7 +21,7 @@ from targets.errors import CompileError
 from targets.openvino.ir import read_graph
 from targets.quantization.layers import EncoderLayers, match
 from targets.quantization.plan import LayerPlan, QdqPlan
-from targets.quantization.plans_file import apply_copies, load_prepared
+from targets.quantization.plans_file import load_changed, load_prepared
 from targets.quantization.qdq import insert_qdq
 from targets.quantization.validate import validate_qdq
 
@@ -48,7 +48,7 @@ def static_graph(graph: Path, plans: Path | None, recipe: Recipe) -> Iterator[An
             f"recipe {recipe.name!r} needs calibrated layers", hint="run `exporter export`"
         )
     prepared = load_prepared(plans)
-    model, layers = apply_copies(graph, prepared)
+    model, layers = load_changed(graph, prepared)
     chosen = _chosen(prepared.plans, layers, recipe)
     embeddings = cast(Literal["float32", "float16", "int8"], recipe.embeddings)
     quantized = insert_qdq(model, QdqPlan(layers=chosen, embeddings=embeddings))

@@ -9,10 +9,13 @@ variance is added to the moments' diagonal, which also keeps the system well con
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from targets.errors import CalibrationError
+from targets.quantization.plan import LayerPlan
 
 Floats = NDArray[np.float64]
 
@@ -83,6 +86,23 @@ def corrected_bias(
     """
     lost = (weight.astype(np.float64) - rounded) @ channel_mean
     return np.asarray(lost if bias is None else bias + lost, np.float32)
+
+
+def rounding_corrected(plan: LayerPlan, error: Floats) -> LayerPlan:
+    """Return a plan whose bias takes what rounding the input does to the output on average.
+
+    Rounding is no noise around zero where most values of a channel lie within one step of each
+    other, as behind GELU: all of them are then rounded to the same side.
+
+    Args:
+        plan: with integers and scales. One without a bias of its own is returned as it is.
+        error: mean of rounded less exact inputs, behind the divisors, shape [channels].
+    """
+    if plan.bias is None or plan.weight_integers is None or plan.weight_scale is None:
+        return plan
+    turned = plan.weight_integers.T if plan.layer.output_axis else plan.weight_integers
+    caused = (turned.astype(np.float64) @ error) * plan.weight_scale
+    return replace(plan, bias=np.asarray(plan.bias - caused, np.float32))
 
 
 def _upper_factor_of_inverse(hessian: Floats) -> Floats:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from targets.errors import CalibrationError
 from targets.quantization.attention import AttentionBlock, AttentionPlan
 from targets.quantization.calibrators import Range
+from targets.quantization.centring import shift_norms
 from targets.quantization.layers import EncoderLayers, LinearLayer, read_layers
 from targets.quantization.plan import LayerPlan
 from targets.quantization.splitting import split_channels
 
-VERSION = 2
-_COPIES, _VALUES = "copies.", "values."
+VERSION = 3
+_COPIES, _SHIFTS, _VALUES = "copies.", "shifts.", "values."
 _NO_PLANS = (
     OSError,
     EOFError,
@@ -39,24 +40,27 @@ _ARRAYS = ("divisor", "weight", "weight_scale", "weight_integers", "bias")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Int8 forms of a graph's layers, and how the graph is widened before they fit it.
+    """Int8 forms of a graph's layers, and how the graph is changed before they fit it.
 
     Args:
-        plans: one for each linear layer of the widened graph.
-        copies: see `splitting.split_channels`; empty: the graph stays as it is.
+        plans: one for each linear layer of the changed graph.
+        copies: see `splitting.split_channels`.
+        shifts: see `centring.shift_norms`. Both empty: the graph stays as it is.
         attention: one for each attention where the scheme asks for them.
     """
 
     plans: tuple[LayerPlan, ...]
     copies: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    shifts: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     attention: tuple[AttentionPlan, ...] = ()
 
 
-def apply_copies(graph: Path, prepared: Prepared) -> tuple[onnx.ModelProto, EncoderLayers]:
-    """Load a float graph as the plans need it, with its layers."""
+def load_changed(graph: Path, prepared: Prepared) -> tuple[onnx.ModelProto, EncoderLayers]:
+    """Load a float graph as the plans need it, with its layers; it computes the same."""
     model = onnx.load(graph)
     layers = read_layers(model)
-    return split_channels(model, layers, prepared.copies), layers
+    wide = split_channels(model, layers, prepared.copies)
+    return shift_norms(wide, layers, prepared.shifts), layers
 
 
 def save_prepared(prepared: Prepared, path: Path) -> None:
@@ -69,6 +73,7 @@ def save_prepared(prepared: Prepared, path: Path) -> None:
     arrays: dict[str, NDArray[Any]] = {
         f"{_COPIES}{path}": copies for path, copies in prepared.copies.items()
     }
+    arrays |= {f"{_SHIFTS}{name}": shift for name, shift in prepared.shifts.items()}
     described = []
     for number, plan in enumerate(prepared.plans):
         described.append(
@@ -108,11 +113,8 @@ def load_prepared(path: Path) -> Prepared:
                 plans=tuple(
                     _plan(one, number, arrays) for number, one in enumerate(about["plans"])
                 ),
-                copies={
-                    name.removeprefix(_COPIES): copies
-                    for name, copies in arrays.items()
-                    if name.startswith(_COPIES)
-                },
+                copies=_named(_COPIES, arrays),
+                shifts=_named(_SHIFTS, arrays),
                 attention=tuple(
                     _attention(one, arrays[f"{_VALUES}{number}"])
                     for number, one in enumerate(about["attention"])
@@ -122,6 +124,14 @@ def load_prepared(path: Path) -> Prepared:
         raise CalibrationError(
             f"{path} does not hold plans of layers", why=str(error), hint="prepare them again"
         ) from error
+
+
+def _named(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {
+        name.removeprefix(prefix): values
+        for name, values in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def _described(plan: AttentionPlan) -> dict[str, Any]:

@@ -73,13 +73,18 @@ class Preparation:
         model: the float graph, its weights in memory.
         layers: what `read_layers` found in it.
         table: statistics of the inputs of these layers.
+        divisors: of activations whose smoothing is settled already, shape [channels].
 
     Raises:
         CalibrationError: the table lacks an activation, or is of another graph.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, layers: EncoderLayers, table: CalibrationTable
+        self,
+        model: onnx.ModelProto,
+        layers: EncoderLayers,
+        table: CalibrationTable,
+        divisors: Mapping[str, Matrix] | None = None,
     ) -> None:
         self._weights: dict[str, NDArray[Any]] = {
             one.name: to_array(one) for one in model.graph.initializer
@@ -87,6 +92,7 @@ class Preparation:
         self._linears = layers.linears
         self._groups = by_activation(layers.linears)
         self._statistics = [_statistics_of(group, table) for group in self._groups]
+        self._settled = divisors or {}
         self._divisors: dict[tuple[int, bool], Matrix] = {}
 
     def plans(
@@ -129,6 +135,9 @@ class Preparation:
     def _divisor(self, group: int, matrices: Sequence[Matrix], method: Method) -> Matrix:
         if not method.smooth:
             return np.ones(matrices[0].shape[1], np.float32)
+        settled = self._settled.get(self._groups[group][0].activation)
+        if settled is not None:
+            return settled
         key = (group, method.symmetric)
         if key not in self._divisors:
             self._divisors[key] = smooth(
@@ -198,17 +207,10 @@ class _Group:
 
     def _range(self) -> Range:
         method, statistics = self.method, self.statistics
-        maximum, minimum = statistics.channel_maximum, statistics.channel_minimum
-        if not method.smooth or maximum is None or minimum is None:
+        if not method.smooth or statistics.channel_maximum is None:
             return choose_range(statistics, method.calibrator, symmetric=method.symmetric)
-        high = RANGE_MARGIN * max(float((maximum / self.divisor).max()), 0.0)
-        low = RANGE_MARGIN * min(float((minimum / self.divisor).min()), 0.0)
-        if high == low:  # zero everywhere
-            return choose_range(statistics, "minmax", symmetric=method.symmetric)
-        if method.symmetric:
-            high = max(high, -low)
-            low = -high
-        return Range(low=low, high=high)
+        found = smoothed_range(statistics, self.divisor, symmetric=method.symmetric)
+        return found or choose_range(statistics, "minmax", symmetric=method.symmetric)
 
     def _round(
         self, scaled: Sequence[Matrix], steps: Sequence[NDArray[np.floating]], chosen: Range
@@ -244,6 +246,28 @@ class _Group:
         return corrected_bias(
             scaled, rounded, mean / self.divisor, bias.astype(np.float32).reshape(-1)
         )
+
+
+def smoothed_range(
+    statistics: TensorStatistics, divisor: Matrix, *, symmetric: bool
+) -> Range | None:
+    """Return the range of an activation behind its divisors; None where it is zero everywhere.
+
+    Args:
+        statistics: of the activation, with channels.
+        divisor: shape [channels].
+        symmetric: the range is as wide on both sides.
+    """
+    maximum, minimum = statistics.channel_maximum, statistics.channel_minimum
+    assert maximum is not None and minimum is not None  # the callers' check
+    high = RANGE_MARGIN * max(float((maximum / divisor).max()), 0.0)
+    low = RANGE_MARGIN * min(float((minimum / divisor).min()), 0.0)
+    if high == low:
+        return None
+    if symmetric:
+        high = max(high, -low)
+        low = -high
+    return Range(low=low, high=high)
 
 
 def _stored(rounded: NDArray[np.int8], layer: LinearLayer) -> NDArray[np.int8]:

@@ -30,8 +30,10 @@ Floats = NDArray[np.float64]
 ACTIVATION_STEPS = 255
 WEIGHT_STEPS = 127
 
-ROUNDING_GAIN = 0.25
-"""What compensated rounding leaves of the weights' error; 0.5 and 1 gave the same figures."""
+ROUNDING_GAIN = 1.0
+"""How much the weights' error counts. Compensated rounding leaves a quarter of it, but an error of
+weights is the same for every token of a text, and pooling does not take it away as it does errors
+of activations; on texts unlike the calibration texts less is compensated, too."""
 
 _NORMS = (12.0, 48.0)
 _STEPS_PER_NORM = 40

@@ -13,7 +13,7 @@ from targets.quantization.attention import AttentionPlan
 from targets.quantization.layers import EncoderLayers, read_layers
 from targets.quantization.overrides import quantized_layers
 from targets.quantization.plan import QdqPlan
-from targets.quantization.plans_file import Prepared, apply_copies, load_prepared
+from targets.quantization.plans_file import Prepared, load_changed, load_prepared
 from targets.quantization.qdq import insert_qdq
 from targets.quantization.validate import validate_qdq
 from targets.tensorrt.half import to_half
@@ -59,7 +59,7 @@ def build_graph(request: CompileRequest) -> BuiltGraph:
             f"recipe {recipe.name!r} needs calibrated layers", hint="run `exporter export`"
         )
     prepared = load_prepared(request.plans)
-    model, layers = apply_copies(request.graph.path, prepared)
+    model, layers = load_changed(request.graph.path, prepared)
     chosen = {layer.node: layer.path for layer in quantized_layers(recipe, layers)}
     plans = tuple(plan for plan in prepared.plans if plan.layer.node in chosen)
     attention = _attention_of(recipe, prepared)

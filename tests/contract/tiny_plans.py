@@ -6,7 +6,9 @@ from pathlib import Path
 
 import onnx
 
+from exporter.optimize.activation_sample import ActivationSample
 from exporter.optimize.calibrate import Corpus, PassSettings, calibrate
+from exporter.steps.changed_graph import changed_graph
 from targets.contract import OnnxArtifact, QdqScheme, TokenSequences
 from targets.hardware.precisions import adds_pairs_with_saturation
 from targets.quantization.attention import plan_attention, read_attention
@@ -31,16 +33,21 @@ def calibrated_table(
 
 
 def write_plans(path: Path, graph: OnnxArtifact, tokens: TokenSequences, scheme: QdqScheme) -> Path:
-    """Smooth, round with compensation, and write the plans of all layers; the path again."""
+    """Centre, smooth, round with compensation, and write the plans; the path again."""
     model = onnx.load(graph.path)
     layers = read_layers(model)
     table = calibrated_table(graph, tokens, attention=scheme.attention)
-    preparation = Preparation(model, layers, table)
+    sample = ActivationSample(graph, tokens, num_threads=1)
+    changed = changed_graph(model, layers, table, scheme, sample)
+    preparation = Preparation(changed.model, layers, changed.table, changed.divisors)
     method = Method(integers=scheme.integers, symmetric=scheme.symmetric)
     saturates = adds_pairs_with_saturation(open_device("local").hardware())
     plans = preparation.plans(method, reduce_range=lambda _: saturates and not scheme.symmetric)
     attention = (
         plan_attention(read_attention(model, layers), table, "minmax") if scheme.attention else ()
     )
-    save_prepared(Prepared(plans=plans, attention=attention), path)
+    prepared = Prepared(
+        plans=plans, copies=changed.copies, shifts=changed.shifts, attention=attention
+    )
+    save_prepared(prepared, path)
     return path

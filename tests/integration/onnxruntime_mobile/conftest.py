@@ -13,7 +13,7 @@ from contract.tiny_plans import write_plans
 from targets.contract import IntegerScheme, QdqScheme
 from targets.onnxruntime.ort_format import convert
 from targets.quantization.plan import QdqPlan
-from targets.quantization.plans_file import apply_copies, load_prepared
+from targets.quantization.plans_file import load_changed, load_prepared
 from targets.quantization.qdq import insert_qdq
 
 
@@ -36,7 +36,7 @@ def quantized(
             plans = folder / f"{integers}.npz"
             write_plans(plans, encoder.artifact, make_tokens(), QdqScheme(integers=integers))
             prepared = load_prepared(plans)
-            model, _ = apply_copies(encoder.artifact.path, prepared)
+            model, _ = load_changed(encoder.artifact.path, prepared)
             onnx.save(insert_qdq(model, QdqPlan(layers=prepared.plans)), path)
         return path
 

@@ -304,6 +304,36 @@ def test_a_layer_that_is_no_linear_module_is_refused(case):
     assert "LayerNorm" in caught.value.why
 
 
+def test_a_norm_that_the_graph_moves_is_moved_in_the_student(case):
+    output = case.plans[0].layer.activation
+    shift = np.linspace(-2, 2, 32).astype(np.float32)
+    assert output.startswith("embeddings.LayerNorm/")
+    given = (case.encoder.module, case.encoder.transformer, case.plans, case.weights)
+    for name, student in (
+        ("moved", build_student(*given, {output: shift})),
+        ("left", build_student(*given)),
+    ):
+        moved = student.module.get_submodule(_path_of(case, "embeddings.LayerNorm"))
+        own = case.encoder.transformer.get_submodule("embeddings.LayerNorm")
+        away = (own.bias - moved.bias).detach().numpy()
+        np.testing.assert_allclose(away, shift if name == "moved" else 0 * shift, atol=1e-6)
+
+
+def _path_of(case: Case, inside: str) -> str:
+    transformer = case.encoder.transformer.get_submodule(inside)
+    return next(name for name, one in case.encoder.module.named_modules() if one is transformer)
+
+
+@pytest.mark.parametrize("path", ["embeddings.word_embeddings", "nowhere.LayerNorm"])
+def test_a_moved_norm_that_the_model_lacks_is_refused(case, path):
+    shift = {f"{path}/LayerNormalization_output_0": np.ones(32, np.float32)}
+    with pytest.raises(CalibrationError, match=f"{path} cannot be trained") as caught:
+        build_student(
+            case.encoder.module, case.encoder.transformer, case.plans, case.weights, shift
+        )
+    assert "moves its output" in caught.value.why
+
+
 def test_a_plan_without_integers_is_refused(case):
     plans = (replace(case.plans[0], weight_integers=None),)
     with pytest.raises(CalibrationError, match="cannot be trained"):

@@ -33,7 +33,7 @@ from targets.contract import (
 from targets.quantization.graph import to_array
 from targets.quantization.integers import weight_limit
 from targets.quantization.plan import LayerPlan, QdqPlan
-from targets.quantization.plans_file import apply_copies, load_prepared, save_prepared
+from targets.quantization.plans_file import load_changed, load_prepared, save_prepared
 from targets.quantization.qdq import insert_qdq
 from targets.registry import open_device
 
@@ -113,7 +113,7 @@ class Trained:
     def in_graph(self, plans: Path) -> FloatArray:
         """Embed the held-out texts with the Q/DQ graph of one form in ONNX Runtime."""
         prepared = load_prepared(plans)
-        model, _ = apply_copies(self.source.graph.path, prepared)
+        model, _ = load_changed(self.source.graph.path, prepared)
         quantized = insert_qdq(model, QdqPlan(layers=prepared.plans))
         return embed_graph(quantized, self.source.graph, self.source.held_out, 1)
 
@@ -168,10 +168,12 @@ def train(source: Source, scheme: QdqScheme, folder: Path, *, damage: int) -> Tr
     prepared = replace(
         found, plans=tuple(_damaged(plan, seed, damage) for seed, plan in enumerate(found.plans))
     )
-    model, _ = apply_copies(source.graph.path, prepared)
+    model, _ = load_changed(source.graph.path, prepared)
     weights = {one.name: to_array(one) for one in model.graph.initializer}
     encoder = source.encoder
-    student = build_student(encoder.module, encoder.transformer, prepared.plans, weights)
+    student = build_student(
+        encoder.module, encoder.transformer, prepared.plans, weights, prepared.shifts
+    )
     training = Training(
         student, encoder.module, schedule=SCHEDULE, inputs=source.inputs, embed=source.embed
     )

@@ -360,6 +360,17 @@ def test_copies_of_channels_are_kept(preparation, tmp_path: Path) -> None:
     assert load_prepared(path).copies == {}
 
 
+def test_shifts_of_norms_are_kept(preparation, tmp_path: Path) -> None:
+    path = tmp_path / "plans.npz"
+    shifts = {"/encoder/layer.0/LayerNorm/Add_1": np.array([0.5, -1.25], np.float32)}
+    save_prepared(Prepared(plans=preparation.plans(PLAIN), shifts=shifts), path)
+    again = load_prepared(path)
+    assert list(again.shifts) == list(shifts) and again.copies == {}
+    np.testing.assert_array_equal(again.shifts[next(iter(shifts))], [0.5, -1.25])
+    save_plans([], path)
+    assert load_prepared(path).shifts == {}
+
+
 def test_the_same_plans_give_the_same_bytes(preparation, tmp_path: Path) -> None:
     for name in ("one", "two"):
         save_plans(preparation.plans(FULL), tmp_path / f"{name}.npz")
@@ -434,7 +445,7 @@ def test_what_is_no_file_of_plans_is_refused(preparation, tmp_path: Path, kind: 
     assert str(path) in caught.value.what
     assert caught.value.hint == "prepare them again"
     if kind == "version":
-        assert "version 3, this program reads 2" in caught.value.why
+        assert "version 4, this program reads 3" in caught.value.why
 
 
 def test_plans_of_another_graph_do_not_fit(preparation, tmp_path: Path) -> None:

@@ -32,12 +32,16 @@ def block(
     """x + down(function(up(x))), with one inner channel far louder and heavier than the others."""
     rng = np.random.default_rng(0)
     up, down = rng.normal(size=(WIDTH, inner)), rng.choice([-1.0, 1.0], size=(inner, WIDTH))
+    bias = rng.normal(size=inner)
     if plant:
         up[:, 3] *= 60
         down[3] *= 30
+    else:  # every channel is as loud as the others
+        loudest = (rows_of().reshape(-1, WIDTH) @ up + bias).max(axis=0)
+        up, bias = up / loudest, bias / loudest
     stored = {
         "up.w": up,
-        "up.b": rng.normal(size=inner),
+        "up.b": bias,
         "down.w": down,
         "down.b": rng.normal(size=WIDTH),
     }
