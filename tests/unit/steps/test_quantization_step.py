@@ -13,6 +13,7 @@ from contract.tiny_graph import FFN_DOWN_PATHS, LINEAR_PATHS, PAD_ID, make_token
 from exporter.config import Settings
 from exporter.deliver.cache import Cache
 from exporter.progress import SilentReporter
+from exporter.steps import int8_forms
 from exporter.steps.int8_forms import HELD_OUT_EVERY, hold_out
 from exporter.steps.quantization import Quantization, is_superseded, quantize_layers
 from exporter.steps.workspace import Workspace
@@ -21,7 +22,7 @@ from targets.contract import Hardware, LayerOverride, OnnxArtifact, Recipe, Toke
 from targets.errors import ConfigError
 from targets.openvino.recipes import recipes_for
 from targets.pytorch.recipes import recipes_for as recipes_of_pytorch
-from targets.quantization.plans_file import load_prepared
+from targets.quantization.plans_file import Prepared, load_prepared
 from targets.tensorrt.recipes import recipes_for as tensorrt_recipes
 
 
@@ -70,11 +71,16 @@ def quantized(graph, cache):
     """Run the step with some settings; what was done is kept in `steps`."""
 
     def run(
-        hardware: Hardware = VNNI, *, recipes=recipes_for, only_backed=False, **settings
+        hardware: Hardware = VNNI,
+        *,
+        recipes=recipes_for,
+        only_backed=False,
+        kept_in=cache,
+        **settings,
     ) -> Quantization:
         run.steps = Steps()
         work = Workspace(
-            settings=Settings(threads=1, **settings), cache=Cache(cache), reporter=run.steps
+            settings=Settings(threads=1, **settings), cache=Cache(kept_in), reporter=run.steps
         )
         spec = EncoderSpec(
             model_id="tiny",
@@ -404,3 +410,28 @@ def test_nobody_else_pays_for_it(quantized) -> None:
 def test_a_calibrator_that_was_asked_for_is_attention_s_too(quantized) -> None:
     found = quantized(recipes=lambda _: with_attention(True), calibrator="mse")
     assert [one.method for one in found.summary.attention] == ["mse"]
+
+
+# ----------------------------------------------------------------------- the changed graph
+
+
+def test_norms_are_centred_and_rounding_is_corrected(quantized, monkeypatch, tmp_path):
+    def prepared(folder: Path) -> Prepared:
+        found = quantized(calibrator="minmax", smoothing="on", kept_in=folder)
+        return load_prepared(found.plans_of(by_name(found)["int8-static"]))
+
+    whole = prepared(tmp_path / "whole")
+    centred = {plan.layer.activation for plan in whole.plans} & set(whole.shifts)
+    assert len(centred) == len(whole.shifts) > 0
+    monkeypatch.setattr(int8_forms, "rounding_corrected", lambda plan, _: plan)
+    bare = prepared(tmp_path / "bare")
+    assert set(bare.shifts) == set(whole.shifts)
+    for one, other in zip(whole.plans, bare.plans, strict=True):
+        np.testing.assert_array_equal(one.weight_integers, other.weight_integers)
+        assert np.abs(one.bias - other.bias).max() > 0
+
+
+def test_nothing_is_changed_where_nothing_is_smoothed(quantized):
+    found = quantized(calibrator="minmax", smoothing="off")
+    prepared = load_prepared(found.plans_of(by_name(found)["int8-static"]))
+    assert prepared.shifts == {} and prepared.copies == {}
