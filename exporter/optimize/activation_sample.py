@@ -81,6 +81,7 @@ class ActivationSample:
                 first[name].append(activation.rows(value, _first_tokens(batch)))
         return {
             name: NormSample(
+                middle=middles[name],
                 first=np.concatenate(first[name]).mean(axis=0, dtype=np.float64),
                 centred=statistics[name].freeze(),
             )

@@ -59,10 +59,12 @@ class NormSample:
     """What some texts show of a LayerNorm's output.
 
     Args:
+        middle: of what each channel spans in all texts, shape [channels].
         first: mean of the first tokens of texts, shape [channels].
-        centred: statistics of the output less the middle of its channels, channels not kept apart.
+        centred: statistics of the output less its middle, channels not kept apart.
     """
 
+    middle: Vector
     first: NDArray[np.float64]
     centred: TensorStatistics
 
@@ -72,13 +74,11 @@ class Centre:
     """How the output of one LayerNorm is moved.
 
     Args:
-        middle: of what each channel spans, shape [channels].
         shift: what is subtracted, half a step from the middle at most, shape [channels].
         divisor: smoothing of the moved output, shape [channels].
         statistics: of the output less its middle.
     """
 
-    middle: Vector
     shift: Vector
     divisor: Vector
     statistics: TensorStatistics
@@ -200,16 +200,14 @@ def choose_centres(
     found = {}
     for norm in movable_norms(model, layers):
         sample, statistics = samples.get(norm.output), table.tensors.get(norm.output)
-        middle = None if statistics is None else middle_of(statistics)
-        if sample is None or statistics is None or middle is None:
+        if sample is None or statistics is None:
             continue
-        centred = _centred(statistics, middle, sample.centred)
+        centred = _centred(statistics, sample)
         weight = np.concatenate([_matrix(layer, tensors) for layer in norm.readers])
         divisor = smooth(centred, weight.astype(np.float32), symmetric=symmetric)
         chosen = smoothed_range(centred, divisor, symmetric=symmetric)
         found[norm.output] = Centre(
-            middle=middle,
-            shift=_on_integers(sample.first, middle, divisor, chosen, integers, symmetric),
+            shift=_on_integers(sample, divisor, chosen, integers, symmetric),
             divisor=divisor,
             statistics=centred,
         )
@@ -227,8 +225,7 @@ def centre_table(table: CalibrationTable, centres: Mapping[str, Centre]) -> Cali
 
 
 def _on_integers(
-    first: NDArray[np.float64],
-    middle: Vector,
+    sample: NormSample,
     divisor: Vector,
     chosen: Range | None,
     integers: IntegerScheme,
@@ -236,28 +233,26 @@ def _on_integers(
 ) -> Vector:
     """Move a middle by half a step at most, so that the first token lies on integers."""
     if chosen is None:  # zero everywhere
-        return middle
+        return sample.middle
     parameters = activation_parameters(
         chosen, integers, symmetric=symmetric, dtype=np.dtype(np.float32)
     )
     step = divisor.astype(np.float64) * float(parameters.scale)
-    away = (first - middle) / step
-    return np.asarray(middle + (away - np.rint(away)) * step, np.float32)
+    away = (sample.first - sample.middle) / step
+    return np.asarray(sample.middle + (away - np.rint(away)) * step, np.float32)
 
 
-def _centred(
-    statistics: TensorStatistics, middle: Vector, whole: TensorStatistics
-) -> TensorStatistics:
+def _centred(statistics: TensorStatistics, sample: NormSample) -> TensorStatistics:
     """Return the statistics of x - middle; the histogram is that of a sample."""
     low, high = statistics.channel_minimum, statistics.channel_maximum
     assert low is not None and high is not None  # it has a middle
-    low, high = low - middle, high - middle
-    mean, gram, shift = statistics.channel_mean, statistics.gram, middle.astype(np.float64)
+    low, high = low - sample.middle, high - sample.middle
+    mean, gram, shift = statistics.channel_mean, statistics.gram, sample.middle.astype(np.float64)
     if gram is not None and mean is not None:
         crossed = np.outer(shift, mean)
         gram = (gram - (crossed + crossed.T) + np.outer(shift, shift)).astype(np.float32)
     return replace(
-        whole,
+        sample.centred,
         minimum=float(low.min()),
         maximum=float(high.max()),
         channel_absmax=np.maximum(np.abs(low), np.abs(high)),
