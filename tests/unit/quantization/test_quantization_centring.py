@@ -214,7 +214,7 @@ def test_a_block_without_a_bias_is_moved_where_no_residual_asks_for_one():
 
 def test_statistics_of_the_moved_tensor_are_those_of_its_values():
     model = block()
-    centre, table = centre_of(model)
+    _centre, table = centre_of(model)
     wanted = statistics_of(
         run(model, rows_of(), NORM) - middle_of(table_of(model).tensors[NORM])
     ).freeze()
